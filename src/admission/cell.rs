@@ -1,0 +1,284 @@
+//! The count of one key: one atomic word.
+//!
+//! A cell does not know its maximum; the number comes from the policy of the moment, so raising or lowering is
+//! right by construction. Taking is by compare-exchange, never add-then-undo: N+1 are never counted, not even for
+//! an instant. A removed cell is marked dead, and nobody counts in it again. Never blocks, never looks at time.
+
+use std::sync::Arc;
+
+use super::hold::Scope;
+use super::key::Key;
+use super::sync::{AtomicU64, Ordering};
+
+/// In flight: the low 32 bits. Bits 32 to 62 are kept for waiters, so that one load sees both.
+const IN_FLIGHT: u64 = 0xFFFF_FFFF;
+/// Set once, from an empty word only; a dead cell is out of the registry or on its way out.
+const DEAD: u64 = 1 << 63;
+
+/// What became of an attempt to take places.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Take {
+    /// Taken; so many are in flight now, these included.
+    Taken(u32),
+    /// It does not fit; so many are in flight.
+    Full(u32),
+    /// The cell was removed: look the key up again.
+    Dead,
+}
+
+/// The lock-free part of a cell.
+#[derive(Debug)]
+pub(super) struct Count {
+    word: AtomicU64,
+    /// Highest number in flight in this interval (low half) and in the last one (high half).
+    peak: AtomicU64,
+}
+
+impl Count {
+    pub(super) fn new() -> Self {
+        Self { word: AtomicU64::new(0), peak: AtomicU64::new(0) }
+    }
+
+    /// Takes `cost` places if they fit under `max`.
+    pub(super) fn take(&self, cost: u32, max: u32) -> Take {
+        // Relaxed: the compare-exchange below decides; this is only a guess of what it will find.
+        let mut word = self.word.load(Ordering::Relaxed);
+        loop {
+            if word & DEAD != 0 {
+                return Take::Dead;
+            }
+            let in_flight = (word & IN_FLIGHT) as u32;
+            let Some(taken) = in_flight.checked_add(cost).filter(|&taken| taken <= max) else {
+                return Take::Full(in_flight);
+            };
+            // Acquire pairs with the release in `give`: what the last holder did is done before this one starts.
+            match self.word.compare_exchange_weak(
+                word,
+                word + u64::from(cost),
+                Ordering::Acquire,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) => {
+                    self.note_peak(taken);
+                    return Take::Taken(taken);
+                }
+                Err(found) => word = found,
+            }
+        }
+    }
+
+    /// Gives `cost` places back. The caller took them, so the count is at least that.
+    pub(super) fn give(&self, cost: u32) {
+        // Release pairs with the acquire in `take`.
+        let before = self.word.fetch_sub(u64::from(cost), Ordering::Release);
+        debug_assert!((before & IN_FLIGHT) as u32 >= cost, "a place was given back twice");
+    }
+
+    /// Marks an unused cell as removed; false when somebody is in it.
+    pub(super) fn kill(&self) -> bool {
+        // AcqRel: the remover sees what the last holder did, and a taker that meets the mark sees the removal.
+        self.word.compare_exchange(0, DEAD, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    }
+
+    /// Whether the cell was removed.
+    pub(super) fn is_dead(&self) -> bool {
+        // Acquire pairs with the removal in `kill`: who sees the mark also finds the registry without the cell.
+        self.word.load(Ordering::Acquire) & DEAD != 0
+    }
+
+    /// Places taken and not given back.
+    pub(super) fn in_flight(&self) -> u32 {
+        (self.word.load(Ordering::Relaxed) & IN_FLIGHT) as u32
+    }
+
+    /// Two simultaneous takes may lose one of their peaks to the other, by one: it is a figure for people.
+    fn note_peak(&self, in_flight: u32) {
+        let peak = self.peak.load(Ordering::Relaxed);
+        if u64::from(in_flight) > peak & IN_FLIGHT {
+            self.peak.store(peak & !IN_FLIGHT | u64::from(in_flight), Ordering::Relaxed);
+        }
+    }
+
+    /// The most that was in flight in the last interval or in this one.
+    pub(super) fn peak(&self) -> u32 {
+        let peak = self.peak.load(Ordering::Relaxed);
+        ((peak & IN_FLIGHT).max(peak >> 32)) as u32
+    }
+
+    /// Begins the next interval.
+    pub(super) fn turn_peak(&self) {
+        let now = u64::from(self.in_flight());
+        let ended = self.peak.load(Ordering::Relaxed) & IN_FLIGHT;
+        self.peak.store(ended << 32 | now, Ordering::Relaxed);
+    }
+}
+
+/// The count of one key, with what it belongs to.
+///
+/// With the reference counts before it in the same allocation it fills two cache lines, so that neighbours
+/// seldom share one; counts and reference counts share the first on purpose: a take touches one line only.
+#[derive(Debug)]
+pub(super) struct Cell {
+    pub(super) count: Count,
+    pub(super) hash: u64,
+    pub(super) id: u64,
+    pub(super) key: Key,
+    pub(super) scope: Arc<Scope>,
+    /// Whether the cell was used since the sweeper's last visit; a spared cell is not taken out at once.
+    pub(super) used: std::sync::atomic::AtomicBool,
+}
+
+impl Cell {
+    pub(super) fn take(&self, cost: u32, max: u32) -> Take {
+        let take = self.count.take(cost, max);
+        if matches!(take, Take::Taken(_)) && !self.used.load(std::sync::atomic::Ordering::Relaxed) {
+            self.used.store(true, std::sync::atomic::Ordering::Relaxed);
+        }
+        take
+    }
+}
+
+#[cfg(all(test, not(feature = "loom")))]
+mod tests {
+    use super::*;
+
+    // A1: the place above the maximum is never there.
+    #[test]
+    fn the_place_above_the_maximum_is_refused() {
+        let count = Count::new();
+        assert_eq!(count.take(2, 3), Take::Taken(2));
+        assert_eq!(count.take(2, 3), Take::Full(2));
+        assert_eq!(count.take(1, 3), Take::Taken(3));
+        count.give(3);
+        assert_eq!(count.in_flight(), 0);
+    }
+
+    #[test]
+    fn a_maximum_of_zero_is_closed() {
+        assert_eq!(Count::new().take(1, 0), Take::Full(0));
+    }
+
+    // A11: a maximum lowered below what is in flight kills nothing and admits nothing.
+    #[test]
+    fn a_lowered_maximum_admits_nobody_until_the_count_drains() {
+        let count = Count::new();
+        assert_eq!(count.take(5, 5), Take::Taken(5));
+        assert_eq!(count.take(1, 2), Take::Full(5));
+        count.give(4);
+        assert_eq!(count.take(1, 2), Take::Taken(2));
+    }
+
+    #[test]
+    fn a_cell_in_use_cannot_be_removed_and_a_removed_one_cannot_be_used() {
+        let count = Count::new();
+        assert_eq!(count.take(1, 1), Take::Taken(1));
+        assert!(!count.kill());
+        count.give(1);
+        assert!(count.kill());
+        assert_eq!(count.take(1, 1), Take::Dead);
+    }
+
+    #[test]
+    fn a_cost_that_would_overflow_the_count_does_not_fit() {
+        let count = Count::new();
+        assert_eq!(count.take(u32::MAX, u32::MAX), Take::Taken(u32::MAX));
+        assert_eq!(count.take(1, u32::MAX), Take::Full(u32::MAX));
+    }
+
+    #[test]
+    fn the_peak_outlives_its_interval_by_one() {
+        let count = Count::new();
+        let _ = count.take(7, 9);
+        count.give(6);
+        assert_eq!(count.peak(), 7);
+        count.turn_peak();
+        assert_eq!(count.peak(), 7);
+        count.turn_peak();
+        assert_eq!(count.peak(), 1);
+    }
+}
+
+#[cfg(all(test, feature = "loom"))]
+mod loom_tests {
+    use super::*;
+    use loom::sync::Arc;
+    use loom::thread;
+
+    // A1: under every interleaving, two that race for one place do not both get it.
+    #[test]
+    fn two_takers_of_one_place_never_both_get_it() {
+        loom::model(|| {
+            let count = Arc::new(Count::new());
+            let other = {
+                let count = Arc::clone(&count);
+                thread::spawn(move || count.take(1, 1))
+            };
+            let mine = count.take(1, 1);
+            let other = other.join().unwrap();
+            let taken = [mine, other].iter().filter(|take| matches!(take, Take::Taken(_))).count();
+            assert_eq!(taken, 1, "{mine:?} {other:?}");
+            assert_eq!(count.in_flight(), 1);
+        });
+    }
+
+    // A3: every take is given back exactly once, and a place that came free can be taken.
+    #[test]
+    fn takes_and_gives_of_three_threads_end_at_zero() {
+        loom::model(|| {
+            let count = Arc::new(Count::new());
+            let threads: Vec<_> = (0..2)
+                .map(|_| {
+                    let count = Arc::clone(&count);
+                    thread::spawn(move || {
+                        if let Take::Taken(in_flight) = count.take(1, 2) {
+                            assert!(in_flight <= 2);
+                            count.give(1);
+                        }
+                    })
+                })
+                .collect();
+            if let Take::Taken(in_flight) = count.take(2, 2) {
+                assert_eq!(in_flight, 2);
+                count.give(2);
+            }
+            threads.into_iter().for_each(|thread| thread.join().unwrap());
+            assert_eq!(count.in_flight(), 0);
+        });
+    }
+
+    // G18: a removal and a take exclude each other: no count is ever in a cell that is gone.
+    #[test]
+    fn a_cell_is_either_removed_or_taken() {
+        loom::model(|| {
+            let count = Arc::new(Count::new());
+            let remover = {
+                let count = Arc::clone(&count);
+                thread::spawn(move || count.kill())
+            };
+            let take = count.take(1, 1);
+            let removed = remover.join().unwrap();
+            assert_eq!(removed, take == Take::Dead, "{take:?}");
+            if take == Take::Taken(1) {
+                count.give(1);
+                assert!(count.kill(), "an empty cell can go");
+            }
+        });
+    }
+
+    // G18: the last holder's release and the remover: either it stays, or it goes empty.
+    #[test]
+    fn a_release_races_with_a_removal_without_losing_the_count() {
+        loom::model(|| {
+            let count = Arc::new(Count::new());
+            assert_eq!(count.take(1, 1), Take::Taken(1));
+            let holder = {
+                let count = Arc::clone(&count);
+                thread::spawn(move || count.give(1))
+            };
+            let removed = count.kill();
+            holder.join().unwrap();
+            assert_eq!(count.in_flight(), 0);
+            assert_eq!(count.take(1, 1) == Take::Dead, removed);
+        });
+    }
+}

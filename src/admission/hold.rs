@@ -1,0 +1,65 @@
+//! A limit's identity through reloads, and how long its permits are held.
+//!
+//! A scope is kept by every generation in which the limit is the same; its cells carry it. The mean hold time
+//! gives the drain rate that an honest Retry-After is made of (reference: `Retry-After` from `L / h`). It is a
+//! moving average over sampled permits: good to a few percent, which whole seconds do not show. Never per key.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// One of this many finished permits is sampled once there is an estimate: a shared line a request is too dear.
+const SAMPLED: u32 = 8;
+/// Weight of a new sample: the last 16 or so matter.
+const WEIGHT: f64 = 1.0 / 16.0;
+
+/// What stays when a limit's numbers change: an id for its keys, its hold times and its shadow's verdicts.
+#[derive(Debug)]
+pub(super) struct Scope {
+    pub(super) id: u64,
+    /// Mean hold time in seconds, as bits of an `f64`; zero before the first sample.
+    mean_hold: AtomicU64,
+    /// In shadow mode: how many it would have admitted, and how many refused.
+    pub(super) would_admit: AtomicU64,
+    pub(super) would_reject: AtomicU64,
+}
+
+impl Scope {
+    pub(super) fn new() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        Self {
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            mean_hold: AtomicU64::new(0),
+            would_admit: AtomicU64::new(0),
+            would_reject: AtomicU64::new(0),
+        }
+    }
+
+    /// Learns from a finished permit. Simultaneous samples may overwrite each other.
+    pub(super) fn learn(&self, held_seconds: f64) {
+        let mean = self.mean_hold_seconds();
+        if mean > 0.0 && fastrand::u32(..SAMPLED) != 0 {
+            return;
+        }
+        let learned = if mean > 0.0 { mean + (held_seconds - mean) * WEIGHT } else { held_seconds };
+        self.mean_hold.store(learned.to_bits(), Ordering::Relaxed);
+    }
+
+    pub(super) fn mean_hold_seconds(&self) -> f64 {
+        f64::from_bits(self.mean_hold.load(Ordering::Relaxed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // G9: the drain rate follows what permits really take.
+    #[test]
+    fn the_mean_hold_time_converges_to_what_is_seen() {
+        let scope = Scope::new();
+        scope.learn(9.0);
+        for _ in 0..2_000 {
+            scope.learn(0.5);
+        }
+        assert!((scope.mean_hold_seconds() - 0.5).abs() < 0.05, "{}", scope.mean_hold_seconds());
+    }
+}

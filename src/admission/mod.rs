@@ -1,0 +1,39 @@
+//! The domain: what may be in flight, what is, and the proof that a request fitted.
+//!
+//! A *limit* says how much may be in flight for a key; a [`Permit`] is the proof that a request fitted, and
+//! gives itself back when dropped. [`Registry::acquire`] is the one question the rest of the program asks.
+//! Never reads a header, a file or the wall clock: a [`Class`] and an instant come in, a [`Decision`] goes out.
+
+mod cell;
+mod class;
+mod hold;
+mod key;
+mod ladder;
+mod permit;
+mod policy;
+mod registry;
+mod rejection;
+mod snapshot;
+mod sync;
+
+pub use class::{
+    AccountName, AccountNameError, Class, ClientNetwork, GroupId, Priority, ResourceId, UpstreamId,
+    Value,
+};
+pub use key::{Dimension, Label};
+pub use ladder::{Ladder, Step};
+pub use permit::{Outcome, Permit};
+pub use policy::{Limit, LimitSettings, Mode, Policy, PolicyGroup, PolicyResource, PolicySettings};
+pub use registry::Registry;
+pub use rejection::{Reason, Rejection};
+pub use snapshot::{KeyUse, LimitUse, Snapshot};
+
+/// The answer to [`Registry::acquire`].
+#[derive(Debug)]
+#[must_use]
+pub enum Decision {
+    /// The request fits every limit that applies to it, and holds its places.
+    Admit(Permit),
+    /// It does not; nothing was taken.
+    Reject(Box<Rejection>),
+}

@@ -1,0 +1,74 @@
+//! The proof that a request fitted: it gives its places back when dropped.
+//!
+//! A permit carries pointers to the very cells it took, so that release is right whatever the configuration says by
+//! then. It sits in a response body, a tunnel or a drained orphan, and goes with it on every path. Never cloned.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use smallvec::SmallVec;
+
+use super::cell::Cell;
+
+/// How a request ended, as far as limits want to learn from it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Answered, with an error status or without: it says how long the work takes.
+    Success,
+    /// The upstream could not be reached, broke or timed out.
+    Overload,
+    /// Cut short by the client or by us: it says nothing about the upstream.
+    Ignore,
+}
+
+/// Places in every limit that applies to one request.
+#[derive(Debug)]
+#[must_use = "a dropped permit gives its places back at once"]
+pub struct Permit {
+    pub(super) cells: SmallVec<[Arc<Cell>; 6]>,
+    pub(super) cost: u32,
+    /// The account's own count, which is in requests, whatever they cost.
+    pub(super) account: Option<Arc<Cell>>,
+    pub(super) taken_at: Instant,
+    pub(super) account_in_flight: u32,
+    pub(super) would_reject: Option<Arc<str>>,
+}
+
+impl Permit {
+    /// Requests of this account in flight when the permit was given, this one counted.
+    #[must_use]
+    pub fn account_in_flight(&self) -> u32 {
+        self.account_in_flight
+    }
+
+    /// The first limit in shadow mode that would have refused the request.
+    #[must_use]
+    pub fn would_reject(&self) -> Option<&Arc<str>> {
+        self.would_reject.as_ref()
+    }
+
+    /// The ids of the cells in which the permit holds places, and how many, for the auditor.
+    pub fn places(&self) -> impl Iterator<Item = (u64, u32)> {
+        let limits = self.cells.iter().map(|cell| (cell.id, self.cost));
+        limits.chain(self.account.iter().map(|cell| (cell.id, 1)))
+    }
+
+    /// Ends the permit and lets its limits learn how long the work took. Dropping it without a word means [`Outcome::Ignore`].
+    pub fn finish(self, outcome: Outcome, now: Instant) {
+        if outcome == Outcome::Success {
+            let held = now.saturating_duration_since(self.taken_at).as_secs_f64();
+            self.cells.iter().for_each(|cell| cell.scope.learn(held));
+        }
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        for cell in &self.cells {
+            cell.count.give(self.cost);
+        }
+        if let Some(account) = &self.account {
+            account.count.give(1);
+        }
+    }
+}

@@ -1,0 +1,321 @@
+//! The limits of one generation, compiled so that a request only reads.
+//!
+//! For every resource there is a plan: the limits that apply to it, most dimensions first, then the smaller
+//! maximum, then the order of the file. So a noisy account is refused on its own cell and never touches the
+//! wide one. What must outlive a reload (a limit's scope and its one shared cell) is carried over by identity.
+//! Never changed after it is made.
+
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+
+use super::cell::Cell;
+use super::class::{AccountName, Class, GroupId, ResourceId, UpstreamId};
+use super::hold::Scope;
+use super::key::{Dimension, Label, Lookup};
+use super::ladder::Ladder;
+use super::registry::free_cell;
+
+/// What a limit does with a request that does not fit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Mode {
+    /// Walks its ladder.
+    #[default]
+    Enforce,
+    /// Counts, and notes what it would have done.
+    Shadow,
+    /// Counts nothing.
+    Off,
+}
+
+impl Mode {
+    /// The word that users see.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Enforce => "enforce",
+            Self::Shadow => "shadow",
+            Self::Off => "off",
+        }
+    }
+}
+
+/// One limit, as the configuration resolved it.
+#[derive(Debug, Clone)]
+pub struct LimitSettings {
+    /// The name that users see.
+    pub name: String,
+    /// What makes it the same limit through reloads: name, per, resources, except, upstreams and count in one text.
+    pub identity: String,
+    /// What it counts on.
+    pub per: Vec<Dimension>,
+    /// The same, as users write it.
+    pub per_names: Vec<String>,
+    /// The resources it covers; `None` for all.
+    pub resources: Option<Vec<ResourceId>>,
+    /// The resources it leaves out.
+    pub except: Vec<ResourceId>,
+    /// The upstreams it covers; `None` for all.
+    pub upstreams: Option<Vec<UpstreamId>>,
+    /// How many places a key has; 0 is closed.
+    pub max: u32,
+    /// Places of accounts of their own.
+    pub account_max: Vec<(AccountName, u32)>,
+    /// Places of accounts in a group of their own.
+    pub group_max: Vec<(GroupId, u32)>,
+    /// What it does with a request that does not fit.
+    pub mode: Mode,
+    /// How.
+    pub ladder: Ladder,
+}
+
+/// A resource, as far as limits care.
+#[derive(Debug, Clone)]
+pub struct PolicyResource {
+    /// Its name.
+    pub name: String,
+    /// Where its requests go.
+    pub upstream: UpstreamId,
+    /// Whether no limit covers it.
+    pub is_exempt: bool,
+}
+
+/// A group of accounts, as far as limits care.
+#[derive(Debug, Clone)]
+pub struct PolicyGroup {
+    /// Its name.
+    pub name: String,
+    /// Who is in it.
+    pub accounts: Vec<AccountName>,
+}
+
+/// Everything a policy is made of.
+#[derive(Debug, Clone, Default)]
+pub struct PolicySettings {
+    /// In the order of their ids.
+    pub resources: Vec<PolicyResource>,
+    /// Names, in the order of their ids.
+    pub upstreams: Vec<String>,
+    /// In the order of their ids.
+    pub groups: Vec<PolicyGroup>,
+    /// In the order of the file.
+    pub limits: Vec<LimitSettings>,
+}
+
+/// One limit at work.
+#[derive(Debug)]
+pub struct Limit {
+    pub(super) settings: LimitSettings,
+    pub(super) name: Arc<str>,
+    pub(super) account_max: HashMap<AccountName, u32, ahash::RandomState>,
+    pub(super) real: Counting,
+    /// The count that would have been: without the requests that this limit would have refused.
+    pub(super) paper: Counting,
+}
+
+/// One of a limit's two counts.
+#[derive(Debug, Clone)]
+pub(super) struct Counting {
+    pub(super) scope: Arc<Scope>,
+    /// The cell itself where the limit has one key only.
+    pub(super) only: Option<Arc<Cell>>,
+}
+
+/// Names with their hashes, by id.
+#[derive(Debug, Default)]
+pub(super) struct Labels {
+    pub(super) resources: Vec<Label>,
+    pub(super) upstreams: Vec<Label>,
+    pub(super) groups: Vec<GroupLabel>,
+}
+
+#[derive(Debug)]
+pub(super) struct GroupLabel {
+    pub(super) label: Label,
+}
+
+/// The limits of one generation.
+#[derive(Debug)]
+pub struct Policy {
+    pub(super) limits: Vec<Limit>,
+    pub(super) labels: Labels,
+    plans: Vec<Plan>,
+    group_of: HashMap<AccountName, GroupId, ahash::RandomState>,
+}
+
+/// Indexes of the limits that apply to one resource.
+#[derive(Debug, Default)]
+pub(super) struct Plan {
+    pub(super) enforced: Vec<u16>,
+    pub(super) shadow: Vec<u16>,
+}
+
+impl Counting {
+    fn new(per: &[Dimension]) -> Self {
+        let scope = Arc::new(Scope::new());
+        let is_single = per.iter().all(|&dimension| dimension == Dimension::Process);
+        let only = is_single.then(|| free_cell(&scope));
+        Self { scope, only }
+    }
+}
+
+impl Limit {
+    fn new(settings: LimitSettings, previous: Option<&Self>) -> Self {
+        let (real, paper) = match previous {
+            Some(same) => (same.real.clone(), same.paper.clone()),
+            None => (Counting::new(&settings.per), Counting::new(&settings.per)),
+        };
+        Self {
+            name: settings.name.as_str().into(),
+            account_max: settings.account_max.iter().copied().collect(),
+            settings,
+            real,
+            paper,
+        }
+    }
+
+    /// The name that users see.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What it was made of.
+    #[must_use]
+    pub fn settings(&self) -> &LimitSettings {
+        &self.settings
+    }
+
+    /// The places of the key that this account and group fall under: the account's own, else its group's, else the default.
+    #[must_use]
+    pub fn max_for(&self, account: Option<&AccountName>, group: Option<GroupId>) -> u32 {
+        if let Some(own) = account.and_then(|account| self.account_max.get(account)) {
+            return *own;
+        }
+        group
+            .and_then(|group| self.settings.group_max.iter().find(|(of, _)| *of == group))
+            .map_or(self.settings.max, |(_, max)| *max)
+    }
+
+    pub(super) fn max_of(&self, class: &Class) -> u32 {
+        if self.account_max.is_empty() && self.settings.group_max.is_empty() {
+            return self.settings.max;
+        }
+        self.max_for(Some(&class.account), class.group)
+    }
+
+    fn covers(&self, resource: ResourceId, upstream: UpstreamId) -> bool {
+        let settings = &self.settings;
+        settings.resources.as_ref().is_none_or(|only| only.contains(&resource))
+            && !settings.except.contains(&resource)
+            && settings.upstreams.as_ref().is_none_or(|only| only.contains(&upstream))
+    }
+}
+
+impl Policy {
+    /// Compiles the settings, carrying over from `previous` what belongs to limits that stay the same.
+    #[must_use]
+    pub fn new(settings: PolicySettings, previous: Option<&Self>) -> Self {
+        let limits: Vec<_> = settings
+            .limits
+            .into_iter()
+            .map(|limit| {
+                let same = previous.and_then(|previous| previous.by_identity(&limit.identity));
+                Limit::new(limit, same)
+            })
+            .collect();
+        let plans = settings.resources.iter().zip(0..).map(|(resource, id)| {
+            if resource.is_exempt {
+                return Plan::default();
+            }
+            Plan::new(&limits, ResourceId(id), resource.upstream)
+        });
+        let plans = plans.collect();
+        let groups = settings.groups.iter().zip(0..);
+        Self {
+            plans,
+            group_of: groups
+                .flat_map(|(group, id)| group.accounts.iter().map(move |&name| (name, GroupId(id))))
+                .collect(),
+            labels: Labels {
+                resources: settings.resources.iter().map(|of| Label::new(&of.name)).collect(),
+                upstreams: settings.upstreams.iter().map(|name| Label::new(name)).collect(),
+                groups: settings
+                    .groups
+                    .iter()
+                    .map(|group| GroupLabel { label: Label::new(&group.name) })
+                    .collect(),
+            },
+            limits,
+        }
+    }
+
+    fn by_identity(&self, identity: &str) -> Option<&Limit> {
+        self.limits.iter().find(|limit| limit.settings.identity == identity)
+    }
+
+    /// The limit of that name.
+    #[must_use]
+    pub fn limit(&self, name: &str) -> Option<&Limit> {
+        self.limits.iter().find(|limit| limit.name() == name)
+    }
+
+    /// All limits, in the order of the file.
+    pub fn limits(&self) -> impl Iterator<Item = &Limit> {
+        self.limits.iter()
+    }
+
+    /// The limits that decide about a class, in the order in which they are asked; then those in shadow.
+    pub fn applying(&self, class: &Class) -> impl Iterator<Item = &Limit> {
+        let plan = self.plan(class);
+        plan.enforced.iter().chain(&plan.shadow).map(|&index| &self.limits[usize::from(index)])
+    }
+
+    /// The group of an account.
+    #[must_use]
+    pub fn group_of(&self, account: &AccountName) -> Option<GroupId> {
+        if self.group_of.is_empty() {
+            return None;
+        }
+        self.group_of.get(account).copied()
+    }
+
+    /// Names of limits that existed in `previous` but count something else now, so that they begin at zero.
+    #[must_use]
+    pub fn counting_from_zero(&self, previous: &Self) -> Vec<Arc<str>> {
+        let fresh = self.limits.iter().filter(|limit| {
+            previous.limit(limit.name()).is_some()
+                && previous.by_identity(&limit.settings.identity).is_none()
+        });
+        fresh.map(|limit| Arc::clone(&limit.name)).collect()
+    }
+
+    pub(super) fn plan(&self, class: &Class) -> &Plan {
+        &self.plans[usize::from(class.resource.0)]
+    }
+
+    pub(super) fn lookup<'a>(
+        &'a self,
+        limit: &'a Limit,
+        counting: &'a Counting,
+        class: &'a Class,
+    ) -> Lookup<'a> {
+        let dimensions = &limit.settings.per;
+        Lookup { scope: counting.scope.id, dimensions, class, labels: &self.labels }
+    }
+}
+
+impl Plan {
+    fn new(limits: &[Limit], resource: ResourceId, upstream: UpstreamId) -> Self {
+        let mut order: Vec<(u16, &Limit)> = (0..).zip(limits).collect();
+        order.retain(|(_, limit)| limit.covers(resource, upstream));
+        order.sort_by_key(|(index, limit)| {
+            (std::cmp::Reverse(limit.settings.per.len()), limit.settings.max, *index)
+        });
+        let of_mode = |mode| {
+            let these = order.iter().filter(move |(_, limit)| limit.settings.mode == mode);
+            these.map(|(index, _)| *index).collect()
+        };
+        Self { enforced: of_mode(Mode::Enforce), shadow: of_mode(Mode::Shadow) }
+    }
+}

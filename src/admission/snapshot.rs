@@ -1,0 +1,165 @@
+//! Views for humans and for Prometheus, read from the cells when asked for.
+//!
+//! No gauge is kept beside a cell, so none can drift from it. Reading takes each shard's lock in turn: a view is
+//! exact for a key and approximate across keys. Never on a request's path.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use hashbrown::HashMap;
+
+use super::cell::Cell;
+use super::class::AccountName;
+use super::key::{Dimension, Key, readable};
+use super::policy::{Limit, Mode, Policy};
+use super::registry::Registry;
+
+/// One limit, summed over its keys.
+#[derive(Debug, Clone)]
+pub struct LimitUse {
+    /// Its name.
+    pub name: Arc<str>,
+    /// What it counts on, as users write it.
+    pub per: Vec<String>,
+    /// What it does with what does not fit.
+    pub mode: Mode,
+    /// The default maximum of a key.
+    pub max: u32,
+    /// In flight over all keys.
+    pub in_flight: u64,
+    /// Keys with something in flight.
+    pub keys: usize,
+    /// In flight over maximum, of the fullest key.
+    pub used_ratio: f64,
+    /// In shadow mode: requests that would have been admitted, and refused.
+    pub would: (u64, u64),
+}
+
+/// One key of a limit.
+#[derive(Debug, Clone)]
+pub struct KeyUse {
+    /// Dimensions and values.
+    pub key: Vec<(String, String)>,
+    /// Places taken.
+    pub in_flight: u32,
+    /// Places there are.
+    pub max: u32,
+    /// The most taken in the last interval of six seconds, or in this one.
+    pub peak: u32,
+}
+
+/// All limits at one moment.
+#[derive(Debug, Clone, Default)]
+pub struct Snapshot {
+    /// In the order of the file.
+    pub limits: Vec<LimitUse>,
+    /// Places taken over all accounts.
+    pub in_flight: u64,
+}
+
+impl Limit {
+    fn use_of_none(&self) -> LimitUse {
+        let scope = &self.real.scope;
+        LimitUse {
+            name: Arc::clone(&self.name),
+            per: self.settings.per_names.clone(),
+            mode: self.settings.mode,
+            max: self.settings.max,
+            in_flight: 0,
+            keys: 0,
+            used_ratio: 0.0,
+            would: (
+                scope.would_admit.load(Ordering::Relaxed),
+                scope.would_reject.load(Ordering::Relaxed),
+            ),
+        }
+    }
+}
+
+impl LimitUse {
+    fn add(&mut self, in_flight: u32, max: u32) {
+        if in_flight == 0 {
+            return;
+        }
+        self.in_flight += u64::from(in_flight);
+        self.keys += 1;
+        self.used_ratio = self.used_ratio.max(f64::from(in_flight) / f64::from(max.max(1)));
+    }
+}
+
+impl Policy {
+    /// The maximum of a key that is known by its values only.
+    fn max_of_key(&self, limit: &Limit, key: &Key) -> u32 {
+        let mut account = None;
+        let mut group = None;
+        for (dimension, value) in limit.settings.per.iter().zip(key.values()) {
+            match dimension {
+                Dimension::Account => account = AccountName::new(value).ok(),
+                Dimension::Group => {
+                    let of_name = |label: &str| label.as_bytes() == value;
+                    group = (0..)
+                        .zip(&self.labels.groups)
+                        .find(|(_, known)| of_name(known.label.name()))
+                        .map(|(id, _)| super::GroupId(id));
+                }
+                _ => {}
+            }
+        }
+        let group = group.or_else(|| account.as_ref().and_then(|account| self.group_of(account)));
+        limit.max_for(account.as_ref(), group)
+    }
+}
+
+impl Registry {
+    /// All limits at this moment.
+    #[must_use]
+    pub fn snapshot(&self, policy: &Policy) -> Snapshot {
+        let mut limits: Vec<_> = policy.limits.iter().map(Limit::use_of_none).collect();
+        let by_scope: HashMap<u64, usize> =
+            (0..).zip(&policy.limits).map(|(index, limit)| (limit.real.scope.id, index)).collect();
+        let mut in_flight = 0;
+        self.each_cell(|cell| {
+            let count = cell.count.in_flight();
+            if cell.key.scope() == self.accounts.scope.id {
+                in_flight += u64::from(count);
+            } else if let Some(&index) = by_scope.get(&cell.key.scope()) {
+                limits[index].add(count, policy.max_of_key(&policy.limits[index], &cell.key));
+            }
+        });
+        for (limit, seen) in policy.limits.iter().zip(&mut limits) {
+            if let Some(only) = &limit.real.only {
+                seen.add(only.count.in_flight(), limit.settings.max);
+            }
+        }
+        Snapshot { limits, in_flight }
+    }
+
+    /// The fullest keys of one limit, at most `top`, fullest first.
+    #[must_use]
+    pub fn keys(&self, policy: &Policy, limit: &Limit, top: usize) -> Vec<KeyUse> {
+        let mut keys = Vec::new();
+        let mut add = |cell: &Cell| {
+            let values = limit.settings.per.iter().zip(cell.key.values());
+            let named = limit.settings.per_names.iter().zip(values);
+            keys.push(KeyUse {
+                key: named
+                    .map(|(name, (&dimension, value))| (name.clone(), readable(dimension, value)))
+                    .collect(),
+                in_flight: cell.count.in_flight(),
+                max: policy.max_of_key(limit, &cell.key),
+                peak: cell.count.peak(),
+            });
+        };
+        if let Some(only) = &limit.real.only {
+            add(only);
+        }
+        self.each_cell(|cell| {
+            if cell.key.scope() == limit.real.scope.id {
+                add(cell);
+            }
+        });
+        keys.sort_by(|a, b| (b.in_flight, b.peak, &a.key).cmp(&(a.in_flight, a.peak, &b.key)));
+        keys.truncate(top);
+        keys
+    }
+}

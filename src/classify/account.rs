@@ -1,0 +1,212 @@
+//! Who pays: the sources that may name the account, tried in the order of the configuration.
+//!
+//! A source that is absent yields to the next; one that is there and broken is a fault, so that nobody falls
+//! through to a laxer identity by garbling a stricter one. Never logs a credential.
+
+use std::net::IpAddr;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderName, request};
+use ipnet::IpNet;
+
+use super::Fault;
+use super::token::Key;
+use crate::admission::AccountName;
+
+/// One place where an account's name may be found.
+#[derive(Debug, Clone)]
+pub enum AccountSource {
+    /// A capture of the resource's path.
+    Path(String),
+    /// The user name of basic authentication.
+    BasicAuth,
+    /// The first header of this name.
+    Header(HeaderName),
+    /// The first query parameter of this name.
+    Query(String),
+    /// A claim of a bearer token, verified with one of these keys (indexes into the settings' keys).
+    Jwt {
+        /// The claim's name.
+        claim: String,
+        /// Keys to try, in order.
+        keys: Vec<usize>,
+    },
+    /// The common name of the client's certificate.
+    ClientCertificate,
+    /// The client's address.
+    ClientAddress,
+}
+
+/// Peers whose forwarded-for fields are believed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TrustedProxies(Vec<IpNet>);
+
+impl TrustedProxies {
+    /// Takes over the networks.
+    #[must_use]
+    pub fn new(networks: Vec<IpNet>) -> Self {
+        Self(networks)
+    }
+
+    /// Whether a peer of that address is believed.
+    #[must_use]
+    pub fn contains(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.0.iter().any(|network| network.contains(&address))
+    }
+}
+
+/// The other end of a client connection.
+#[derive(Debug, Clone, Default)]
+pub struct Peer {
+    /// Its address; `None` behind a Unix socket.
+    pub address: Option<IpAddr>,
+    /// The common name of its certificate, if it showed one that verifies.
+    pub common_name: Option<String>,
+    /// The proxies in front whose forwarded-for fields count; empty when the peer is none of them.
+    pub trusted: TrustedProxies,
+}
+
+impl Peer {
+    /// Where the request comes from: the last address of `x-forwarded-for` that is not a trusted proxy's, if
+    /// the peer is one; else the peer.
+    #[must_use]
+    pub fn client_address(&self, headers: &HeaderMap) -> Option<IpAddr> {
+        let address = self.address?;
+        if self.trusted.0.is_empty() || !self.trusted.contains(address) {
+            return Some(address);
+        }
+        let lines = headers.get_all("x-forwarded-for");
+        let mut last = address;
+        for line in lines.iter().collect::<Vec<_>>().into_iter().rev() {
+            for hop in line.to_str().ok()?.rsplit(',') {
+                let Ok(hop) = hop.trim().parse::<IpAddr>() else { return Some(last) };
+                last = hop;
+                if !self.trusted.contains(hop) {
+                    return Some(last);
+                }
+            }
+        }
+        Some(last)
+    }
+}
+
+impl AccountSource {
+    /// The account, `None` if this source has nothing to say, or a fault if it is there and broken.
+    pub(super) fn find<'p>(
+        &self,
+        head: &request::Parts,
+        peer: &Peer,
+        capture: &impl Fn(&str) -> Option<&'p [u8]>,
+        keys: &[Key],
+    ) -> Result<Option<AccountName>, Fault> {
+        match self {
+            Self::Path(name) => capture(name).map(named).transpose(),
+            Self::BasicAuth => basic_auth_user(&head.headers),
+            Self::Header(name) => {
+                head.headers.get(name).map(|value| named(value.as_bytes())).transpose()
+            }
+            Self::Query(name) => query_parameter(head.uri.query(), name),
+            Self::Jwt { claim, keys: wanted } => {
+                let Some(token) = credentials(&head.headers, "bearer") else { return Ok(None) };
+                let verified = wanted.iter().find_map(|&key| keys[key].claim(token, claim));
+                verified.ok_or(Fault::Unauthorized)?.map(|name| named(name.as_bytes())).transpose()
+            }
+            Self::ClientCertificate => {
+                peer.common_name.as_ref().map(|name| named(name.as_bytes())).transpose()
+            }
+            Self::ClientAddress => {
+                let address = peer.client_address(&head.headers);
+                address.map(|address| named(address.to_string().as_bytes())).transpose()
+            }
+        }
+    }
+
+    /// Whether any client can claim any account through this source, for `check`.
+    #[must_use]
+    pub fn is_forgeable(&self) -> bool {
+        matches!(self, Self::Path(_) | Self::BasicAuth | Self::Header(_) | Self::Query(_))
+    }
+}
+
+fn named(name: &[u8]) -> Result<AccountName, Fault> {
+    AccountName::new(name).map_err(|_| Fault::AccountInvalid)
+}
+
+/// What follows the scheme in `authorization`.
+fn credentials<'h>(headers: &'h HeaderMap, scheme: &str) -> Option<&'h str> {
+    let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
+    let (found, rest) = value.split_once(' ')?;
+    found.eq_ignore_ascii_case(scheme).then(|| rest.trim_start())
+}
+
+fn basic_auth_user(headers: &HeaderMap) -> Result<Option<AccountName>, Fault> {
+    let Some(encoded) = credentials(headers, "basic") else { return Ok(None) };
+    // User and password of 1 KiB are more than any name that passes.
+    let mut decoded = [0; 1024];
+    let length = BASE64_STANDARD
+        .decode_slice(encoded.trim_end(), &mut decoded)
+        .map_err(|_| Fault::AccountInvalid)?;
+    let user = decoded[..length].split(|&byte| byte == b':').next().unwrap_or_default();
+    named(user).map(Some)
+}
+
+fn query_parameter(query: Option<&str>, wanted: &str) -> Result<Option<AccountName>, Fault> {
+    let mut pairs = query.unwrap_or_default().split('&');
+    let value = pairs.find_map(|pair| pair.split_once('=').filter(|(name, _)| *name == wanted));
+    value.map(|(_, value)| named(value.as_bytes())).transpose()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
+        let pair = |(name, value): &(&str, &str)| {
+            (HeaderName::try_from(*name).unwrap(), value.parse().unwrap())
+        };
+        pairs.iter().map(pair).collect()
+    }
+
+    fn peer(address: &str, trusted: &[&str]) -> Peer {
+        let trusted = trusted.iter().map(|network| network.parse().unwrap()).collect();
+        Peer {
+            address: Some(address.parse().unwrap()),
+            common_name: None,
+            trusted: TrustedProxies::new(trusted),
+        }
+    }
+
+    // A31: an address that the client wrote itself is not believed.
+    #[test]
+    fn forwarded_for_counts_only_from_a_trusted_proxy() {
+        let claimed = headers(&[("x-forwarded-for", "198.51.100.7")]);
+        let address = |peer: &Peer, headers: &HeaderMap| peer.client_address(headers).unwrap().to_string();
+        assert_eq!(address(&peer("192.0.2.1", &[]), &claimed), "192.0.2.1");
+        assert_eq!(address(&peer("10.0.0.1", &["10.0.0.0/8"]), &claimed), "198.51.100.7");
+        let forged = headers(&[("x-forwarded-for", "203.0.113.9, 198.51.100.7, 10.0.0.2")]);
+        assert_eq!(address(&peer("10.0.0.1", &["10.0.0.0/8"]), &forged), "198.51.100.7");
+    }
+
+    // A31: credentials name the account; broken ones are a fault, not another identity.
+    #[test]
+    fn basic_auth_names_its_user_and_broken_encoding_is_a_fault() {
+        let user = |value: &str| basic_auth_user(&headers(&[("authorization", value)]));
+        assert_eq!(user("Basic QUMxOnNlY3JldA==").unwrap().unwrap().as_str(), "AC1");
+        assert_eq!(user("basic QUMxOg==").unwrap().unwrap().as_str(), "AC1");
+        assert_eq!(user("Bearer x").unwrap(), None);
+        assert_eq!(user("Basic ***"), Err(Fault::AccountInvalid));
+        assert_eq!(user("Basic Og=="), Err(Fault::AccountInvalid));
+    }
+
+    // A31: a query parameter can name the account.
+    #[test]
+    fn a_query_parameter_names_the_account() {
+        let found = query_parameter(Some("a=1&account=acme&account=b"), "account").unwrap();
+        assert_eq!(found.unwrap().as_str(), "acme");
+        assert_eq!(query_parameter(Some("a=1"), "account").unwrap(), None);
+        assert_eq!(query_parameter(Some("account="), "account"), Err(Fault::AccountInvalid));
+    }
+}

@@ -1,0 +1,214 @@
+//! Resources and the first rule that matches.
+//!
+//! Rules are tried in the order of the file, as the configuration promises; each is refused by the cheapest test
+//! first (segment count, first literal, method), so that a hundred rules cost less than one allocation.
+
+use http::{HeaderMap, HeaderName, Method, request};
+use hashbrown::HashMap;
+use smallvec::SmallVec;
+
+use super::account::{AccountSource, Peer};
+use super::path::NormalPath;
+use super::template::{Captures, Template};
+use super::token::Key;
+use super::Fault;
+use crate::admission::{
+    AccountName, Class, ClientNetwork, GroupId, Priority, ResourceId, UpstreamId, Value,
+};
+
+/// What a resource's requests look like; everything that is set must fit.
+#[derive(Debug, Clone, Default)]
+pub struct ResourceMatch {
+    /// One of these methods; none set means any.
+    pub methods: Vec<Method>,
+    /// One of these hosts, without port, compared without case; none set means any.
+    pub hosts: Vec<String>,
+    /// This path; `None` means any.
+    pub path: Option<Template>,
+    /// Each of these headers, with this value; `None` means that it is there at all.
+    pub headers: Vec<(HeaderName, Option<String>)>,
+}
+
+/// One resource.
+#[derive(Debug, Clone)]
+pub struct Resource {
+    /// The name that users see.
+    pub name: String,
+    /// What its requests look like; `None` for the one that takes what no other does.
+    pub matches: Option<ResourceMatch>,
+    /// Where they go.
+    pub upstream: UpstreamId,
+    /// Places each takes in every limit.
+    pub cost: u32,
+    /// Who goes first.
+    pub priority: Priority,
+    /// Whether they are forwarded without being limited or identified.
+    pub is_exempt: bool,
+}
+
+/// A group of accounts.
+#[derive(Debug, Clone)]
+pub struct Group {
+    /// Its name.
+    pub name: String,
+    /// Who is in it; no account is in two.
+    pub accounts: Vec<AccountName>,
+    /// The higher of this and the resource's counts.
+    pub priority: Priority,
+}
+
+/// Where a limit's header or path dimension finds its value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ValueSource {
+    /// The first header of this name.
+    Header(HeaderName),
+    /// A capture of the resource's path.
+    Path(String),
+}
+
+/// Everything that rules are made of.
+#[derive(Debug)]
+pub struct Settings {
+    /// In the order of their ids; the first that matches wins.
+    pub resources: Vec<Resource>,
+    /// The first that yields is the account.
+    pub identify: Vec<AccountSource>,
+    /// The account of requests that nothing identifies.
+    pub unidentified: AccountName,
+    /// In the order of their ids.
+    pub groups: Vec<Group>,
+    /// Verifiers of bearer tokens, as [`AccountSource::Jwt`] refers to them.
+    pub keys: Vec<Key>,
+    /// In the order of [`crate::admission::Dimension::Value`].
+    pub values: Vec<ValueSource>,
+}
+
+/// The rules of one generation.
+#[derive(Debug)]
+pub struct Rules {
+    settings: Settings,
+    groups: HashMap<AccountName, GroupId, ahash::RandomState>,
+}
+
+/// What a request was found to be.
+#[derive(Debug)]
+pub struct Matched {
+    /// For admission.
+    pub class: Class,
+    /// What named the account: the index into [`Settings::identify`]; `None` for the unidentified one.
+    pub identified_by: Option<usize>,
+}
+
+impl Rules {
+    /// Compiles the settings.
+    #[must_use]
+    pub fn new(settings: Settings) -> Self {
+        let groups = settings.groups.iter().zip(0..);
+        let groups = groups
+            .flat_map(|(group, id)| group.accounts.iter().map(move |&name| (name, GroupId(id))))
+            .collect();
+        Self { settings, groups }
+    }
+
+    /// What the rules were made of.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The class of a request, or `None` when no resource matches and no default is configured.
+    pub fn classify(&self, head: &request::Parts, peer: &Peer) -> Result<Option<Matched>, Fault> {
+        let path = NormalPath::new(head.uri.path().as_bytes())?;
+        let mut captures = Captures::default();
+        let found = self.settings.resources.iter().zip(0..).find(|(resource, _)| {
+            resource.matches.as_ref().is_none_or(|wanted| wanted.fits(head, &path, &mut captures))
+        });
+        let Some((resource, id)) = found else { return Ok(None) };
+        let (account, identified_by) = if resource.is_exempt {
+            (self.settings.unidentified, None)
+        } else {
+            self.identify(head, peer, resource, &captures)?
+        };
+        let group = if self.groups.is_empty() { None } else { self.groups.get(&account).copied() };
+        let group_priority = group.map(|id| self.settings.groups[usize::from(id.0)].priority);
+        let class = Class {
+            account,
+            resource: ResourceId(id),
+            upstream: resource.upstream,
+            group,
+            priority: group_priority.map_or(resource.priority, |of| of.max(resource.priority)),
+            cost: resource.cost,
+            network: peer.client_address(&head.headers).map(ClientNetwork::of),
+            values: self.values(&head.headers, resource, &captures),
+        };
+        Ok(Some(Matched { class, identified_by }))
+    }
+
+    fn identify(
+        &self,
+        head: &request::Parts,
+        peer: &Peer,
+        resource: &Resource,
+        captures: &Captures<'_>,
+    ) -> Result<(AccountName, Option<usize>), Fault> {
+        let template = resource.matches.as_ref().and_then(|wanted| wanted.path.as_ref());
+        let capture = |name: &str| captures.named(template?, name);
+        for (index, source) in self.settings.identify.iter().enumerate() {
+            if let Some(name) = source.find(head, peer, &capture, &self.settings.keys)? {
+                return Ok((name, Some(index)));
+            }
+        }
+        Ok((self.settings.unidentified, None))
+    }
+
+    fn values(
+        &self,
+        headers: &HeaderMap,
+        resource: &Resource,
+        captures: &Captures<'_>,
+    ) -> SmallVec<[Value; 2]> {
+        let template = resource.matches.as_ref().and_then(|wanted| wanted.path.as_ref());
+        let find = |source: &ValueSource| match source {
+            ValueSource::Header(name) => Value::new(headers.get(name).map(|value| value.as_bytes())),
+            ValueSource::Path(name) => {
+                Value::new(template.and_then(|template| captures.named(template, name)))
+            }
+        };
+        self.settings.values.iter().map(find).collect()
+    }
+}
+
+impl ResourceMatch {
+    fn fits<'p>(
+        &self,
+        head: &request::Parts,
+        path: &'p NormalPath<'_>,
+        captures: &mut Captures<'p>,
+    ) -> bool {
+        self.path.as_ref().is_none_or(|template| template.captures(path, captures))
+            && (self.methods.is_empty() || self.methods.contains(&head.method))
+            && (self.hosts.is_empty() || self.fits_host(head))
+            && self.headers.iter().all(|(name, wanted)| {
+                let mut found = head.headers.get_all(name).iter();
+                match wanted {
+                    Some(wanted) => found.any(|value| value.as_bytes() == wanted.as_bytes()),
+                    None => found.next().is_some(),
+                }
+            })
+    }
+
+    fn fits_host(&self, head: &request::Parts) -> bool {
+        let Some(host) = host_of(head) else { return false };
+        self.hosts.iter().any(|wanted| wanted.eq_ignore_ascii_case(host))
+    }
+}
+
+/// The host a request names, without its port: the target's authority if it has one, else the header.
+fn host_of(head: &request::Parts) -> Option<&str> {
+    if let Some(host) = head.uri.host() {
+        return Some(host);
+    }
+    let value = head.headers.get(http::header::HOST)?.to_str().ok()?;
+    let end = value.rfind(':').filter(|&colon| !value[colon..].contains(']')).unwrap_or(value.len());
+    Some(&value[..end])
+}
