@@ -30,7 +30,10 @@ impl Clock {
     #[expect(clippy::disallowed_methods, reason = "this is the place that asks")]
     pub fn manual() -> Self {
         let base = Instant::now();
-        Self(Source::Manual(Arc::new(Manual { base, elapsed_nanos: AtomicU64::new(0) })))
+        Self(Source::Manual(Arc::new(Manual {
+            base,
+            elapsed_nanos: AtomicU64::new(0),
+        })))
     }
 
     /// Moves a manual clock forward; the machine's clock moves by itself, and is left alone.
@@ -57,7 +60,9 @@ impl Clock {
     #[must_use]
     #[expect(clippy::disallowed_methods, reason = "this is the place that asks")]
     pub fn unix_time(&self) -> Duration {
-        SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+        SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default()
     }
 }
 

@@ -1,19 +1,99 @@
-//! The admin API.
+//! The admin API: what operators and Prometheus ask, and the few things they may change.
+//!
+//! A hyper server on a thread of its own, so that it answers while the data plane is saturated. It reads cells and live
+//! requests itself and asks [`Operations`], which `app` implements, for the rest. Bodies, connections and answers are
+//! bounded; a panic in a handler is a 500. Never knows how requests are forwarded, nor the configuration file.
 
-use crate::proxy::Address;
+mod api;
+mod guard;
+mod host;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::admission::{Policy, Registry};
+use crate::telemetry::Live;
+
+pub use host::App;
 
 /// What the admin API is told.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Default)]
 pub struct Settings {
-    /// Where it listens.
-    pub address: Address,
     /// The bearer token that every call but `/live` and `/ready` must show.
     pub token: Option<String>,
+    /// Whether it can be reached from this machine only.
+    pub is_local: bool,
 }
 
 impl std::fmt::Debug for Settings {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let token = self.token.as_ref().map(|_| "…");
-        f.debug_struct("Settings").field("address", &self.address).field("token", &token).finish()
+        f.debug_struct("Settings")
+            .field("token", &token)
+            .field("is_local", &self.is_local)
+            .finish()
     }
+}
+
+/// How a reload ended.
+#[derive(Debug)]
+pub struct Reload {
+    /// Whether the file's configuration is in force now.
+    pub is_in_force: bool,
+    /// What to tell, as JSON.
+    pub answer: Value,
+}
+
+/// A request to be explained.
+#[derive(Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ask {
+    /// The method; `GET` if left out.
+    #[serde(default = "Ask::get")]
+    pub method: String,
+    /// Path and query.
+    pub path: String,
+    /// Header fields.
+    #[serde(default)]
+    pub headers: std::collections::BTreeMap<String, String>,
+    /// The client's address.
+    pub client: Option<std::net::IpAddr>,
+}
+
+impl Ask {
+    fn get() -> String {
+        "GET".into()
+    }
+}
+
+/// What the admin API asks of the running program.
+pub trait Operations: Send + Sync + 'static {
+    /// What the admin API is told at this moment.
+    fn settings(&self) -> Settings;
+    /// Listening, configured, and not shutting down.
+    fn is_ready(&self) -> bool;
+    /// The generation in force.
+    fn generation(&self) -> u64;
+    /// The limits in force.
+    fn policy(&self) -> Arc<Policy>;
+    /// All counts.
+    fn registry(&self) -> &Registry;
+    /// Requests in progress.
+    fn live(&self) -> &Live;
+    /// Now.
+    fn now(&self) -> Instant;
+    /// Since the program started.
+    fn uptime(&self) -> Duration;
+    /// Names, endpoints and health of the upstreams.
+    fn upstreams(&self) -> Value;
+    /// All metrics in Prometheus' text format.
+    fn metrics(&self) -> String;
+    /// The configuration in force, and the last one refused.
+    fn configuration(&self) -> Value;
+    /// Reads the configuration file again.
+    fn reload(&self) -> Reload;
+    /// What would become of a request, or why that cannot be told.
+    fn explain(&self, ask: &Ask) -> Result<Value, String>;
 }

@@ -36,7 +36,10 @@ pub(super) struct Count {
 
 impl Count {
     pub(super) fn new() -> Self {
-        Self { word: AtomicU64::new(0), peak: AtomicU64::new(0) }
+        Self {
+            word: AtomicU64::new(0),
+            peak: AtomicU64::new(0),
+        }
     }
 
     /// Takes `cost` places if they fit under `max`.
@@ -71,13 +74,18 @@ impl Count {
     pub(super) fn give(&self, cost: u32) {
         // Release pairs with the acquire in `take`.
         let before = self.word.fetch_sub(u64::from(cost), Ordering::Release);
-        debug_assert!((before & IN_FLIGHT) as u32 >= cost, "a place was given back twice");
+        debug_assert!(
+            (before & IN_FLIGHT) as u32 >= cost,
+            "a place was given back twice"
+        );
     }
 
     /// Marks an unused cell as removed; false when somebody is in it.
     pub(super) fn kill(&self) -> bool {
         // AcqRel: the remover sees what the last holder did, and a taker that meets the mark sees the removal.
-        self.word.compare_exchange(0, DEAD, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+        self.word
+            .compare_exchange(0, DEAD, Ordering::AcqRel, Ordering::Relaxed)
+            .is_ok()
     }
 
     /// Whether the cell was removed.
@@ -95,7 +103,8 @@ impl Count {
     fn note_peak(&self, in_flight: u32) {
         let peak = self.peak.load(Ordering::Relaxed);
         if u64::from(in_flight) > peak & IN_FLIGHT {
-            self.peak.store(peak & !IN_FLIGHT | u64::from(in_flight), Ordering::Relaxed);
+            self.peak
+                .store(peak & !IN_FLIGHT | u64::from(in_flight), Ordering::Relaxed);
         }
     }
 
@@ -215,7 +224,10 @@ mod loom_tests {
             };
             let mine = count.take(1, 1);
             let other = other.join().unwrap();
-            let taken = [mine, other].iter().filter(|take| matches!(take, Take::Taken(_))).count();
+            let taken = [mine, other]
+                .iter()
+                .filter(|take| matches!(take, Take::Taken(_)))
+                .count();
             assert_eq!(taken, 1, "{mine:?} {other:?}");
             assert_eq!(count.in_flight(), 1);
         });
@@ -241,7 +253,9 @@ mod loom_tests {
                 assert_eq!(in_flight, 2);
                 count.give(2);
             }
-            threads.into_iter().for_each(|thread| thread.join().unwrap());
+            threads
+                .into_iter()
+                .for_each(|thread| thread.join().unwrap());
             assert_eq!(count.in_flight(), 0);
         });
     }

@@ -44,13 +44,20 @@ impl AccountName {
         if name.len() > NAME_MAX {
             return Err(AccountNameError::TooLong);
         }
-        if !name.iter().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\'' | b'\\')) {
+        if !name
+            .iter()
+            .all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\'' | b'\\'))
+        {
             return Err(AccountNameError::BadCharacter);
         }
         let mut bytes = [0; NAME_MAX];
         bytes[..name.len()].copy_from_slice(name);
         let len = u8::try_from(name.len()).expect("128 fits a byte");
-        Ok(Self { hash: hash(name), len, bytes })
+        Ok(Self {
+            hash: hash(name),
+            len,
+            bytes,
+        })
     }
 
     /// The name as text.
@@ -137,12 +144,18 @@ impl ClientNetwork {
         match address.to_canonical() {
             IpAddr::V4(v4) => {
                 let [a, b, c, _] = v4.octets();
-                Self { bytes: [4, a, b, c, 0, 0, 0, 0], is_v4: true }
+                Self {
+                    bytes: [4, a, b, c, 0, 0, 0, 0],
+                    is_v4: true,
+                }
             }
             IpAddr::V6(v6) => {
                 let mut bytes = [6; 8];
                 bytes[1..].copy_from_slice(&v6.octets()[..7]);
-                Self { bytes, is_v4: false }
+                Self {
+                    bytes,
+                    is_v4: false,
+                }
             }
         }
     }
@@ -154,7 +167,10 @@ impl ClientNetwork {
     /// The network that [`as_bytes`](Self::as_bytes) came from.
     pub(super) fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let bytes: [u8; 8] = bytes.try_into().ok()?;
-        Some(Self { bytes, is_v4: bytes[0] == 4 })
+        Some(Self {
+            bytes,
+            is_v4: bytes[0] == 4,
+        })
     }
 }
 
@@ -181,8 +197,13 @@ impl Value {
     /// Takes over what was found in the request.
     #[must_use]
     pub fn new(found: Option<&[u8]>) -> Self {
-        let bytes = found.filter(|bytes| !bytes.is_empty() && bytes.len() <= NAME_MAX).unwrap_or(b"-");
-        Self { hash: hash(bytes), bytes: SmallVec::from_slice(bytes) }
+        let bytes = found
+            .filter(|bytes| !bytes.is_empty() && bytes.len() <= NAME_MAX)
+            .unwrap_or(b"-");
+        Self {
+            hash: hash(bytes),
+            bytes: SmallVec::from_slice(bytes),
+        }
     }
 
     pub(super) fn as_bytes(&self) -> &[u8] {
@@ -224,15 +245,33 @@ mod tests {
         assert!(AccountName::new(b"AC_1.x:y%41").is_ok());
         assert!(AccountName::new(&[b'a'; 128]).is_ok());
         assert_eq!(AccountName::new(b""), Err(AccountNameError::Empty));
-        assert_eq!(AccountName::new(&[b'a'; 129]), Err(AccountNameError::TooLong));
-        for bad in [&b"a b"[..], b"a\"b", b"a'b", b"a\\b", b"a\0b", "é".as_bytes(), b"a\x7f"] {
-            assert_eq!(AccountName::new(bad), Err(AccountNameError::BadCharacter), "{bad:?}");
+        assert_eq!(
+            AccountName::new(&[b'a'; 129]),
+            Err(AccountNameError::TooLong)
+        );
+        for bad in [
+            &b"a b"[..],
+            b"a\"b",
+            b"a'b",
+            b"a\\b",
+            b"a\0b",
+            "é".as_bytes(),
+            b"a\x7f",
+        ] {
+            assert_eq!(
+                AccountName::new(bad),
+                Err(AccountNameError::BadCharacter),
+                "{bad:?}"
+            );
         }
     }
 
     #[test]
     fn case_distinguishes_accounts() {
-        assert_ne!(AccountName::new(b"acme").unwrap(), AccountName::new(b"Acme").unwrap());
+        assert_ne!(
+            AccountName::new(b"acme").unwrap(),
+            AccountName::new(b"Acme").unwrap()
+        );
     }
 
     // G19: neighbours in one block share a network, whatever the notation.
@@ -242,10 +281,16 @@ mod tests {
         assert_eq!(network("10.1.2.3"), network("10.1.2.250"));
         assert_eq!(network("10.1.2.3"), network("::ffff:10.1.2.9"));
         assert_ne!(network("10.1.2.3"), network("10.1.3.3"));
-        assert_eq!(network("2001:db8:1:22ff::1"), network("2001:db8:1:2200:9::7"));
+        assert_eq!(
+            network("2001:db8:1:22ff::1"),
+            network("2001:db8:1:2200:9::7")
+        );
         assert_ne!(network("2001:db8:1:22ff::1"), network("2001:db8:1:2300::1"));
         assert_eq!(network("10.1.2.3").to_string(), "10.1.2.0/24");
-        assert_eq!(network("2001:db8:1:22ff::1").to_string(), "2001:db8:1:2200::/56");
+        assert_eq!(
+            network("2001:db8:1:22ff::1").to_string(),
+            "2001:db8:1:2200::/56"
+        );
     }
 
     // G18: a long or absent value has one shared key, so neither evades a limit nor grows memory.

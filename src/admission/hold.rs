@@ -39,7 +39,11 @@ impl Scope {
         if mean > 0.0 && fastrand::u32(..SAMPLED) != 0 {
             return;
         }
-        let learned = if mean > 0.0 { mean + (held_seconds - mean) * WEIGHT } else { held_seconds };
+        let learned = if mean > 0.0 {
+            mean + (held_seconds - mean) * WEIGHT
+        } else {
+            held_seconds
+        };
         self.mean_hold.store(learned.to_bits(), Ordering::Relaxed);
     }
 
@@ -60,6 +64,10 @@ mod tests {
         for _ in 0..2_000 {
             scope.learn(0.5);
         }
-        assert!((scope.mean_hold_seconds() - 0.5).abs() < 0.05, "{}", scope.mean_hold_seconds());
+        assert!(
+            (scope.mean_hold_seconds() - 0.5).abs() < 0.05,
+            "{}",
+            scope.mean_hold_seconds()
+        );
     }
 }

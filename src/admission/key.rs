@@ -38,7 +38,10 @@ impl Label {
     /// Takes over a name.
     #[must_use]
     pub fn new(name: &str) -> Self {
-        Self { name: name.into(), hash: hash(name.as_bytes()) }
+        Self {
+            name: name.into(),
+            hash: hash(name.as_bytes()),
+        }
     }
 
     /// The name.
@@ -83,8 +86,12 @@ impl<'a> Lookup<'a> {
         let label = |label: &'a Label| (label.name.as_bytes(), label.hash);
         match dimension {
             Dimension::Account => (self.class.account.as_bytes(), self.class.account.hash()),
-            Dimension::Resource => label(&self.labels.resources[usize::from(self.class.resource.0)]),
-            Dimension::Upstream => label(&self.labels.upstreams[usize::from(self.class.upstream.0)]),
+            Dimension::Resource => {
+                label(&self.labels.resources[usize::from(self.class.resource.0)])
+            }
+            Dimension::Upstream => {
+                label(&self.labels.upstreams[usize::from(self.class.upstream.0)])
+            }
             Dimension::Group => match self.class.group {
                 Some(group) => label(&self.labels.groups[usize::from(group.0)].label),
                 None => (ABSENT, 0),
@@ -93,7 +100,10 @@ impl<'a> Lookup<'a> {
                 Some(network) => {
                     let bytes = network.as_bytes();
                     let word: [u8; 8] = bytes.try_into().expect("a network is eight bytes");
-                    (bytes, u64::from_ne_bytes(word).wrapping_mul(0x9E37_79B9_7F4A_7C15))
+                    (
+                        bytes,
+                        u64::from_ne_bytes(word).wrapping_mul(0x9E37_79B9_7F4A_7C15),
+                    )
                 }
                 None => (ABSENT, 1),
             },
@@ -112,7 +122,10 @@ impl<'a> Lookup<'a> {
             bytes.push(u8::try_from(value.len()).expect("no value is longer than 128 bytes"));
             bytes.extend_from_slice(value);
         }
-        Key { scope: self.scope, values: bytes.into_boxed_slice() }
+        Key {
+            scope: self.scope,
+            values: bytes.into_boxed_slice(),
+        }
     }
 }
 
@@ -135,7 +148,9 @@ impl Key {
         let mut rest = &*self.values;
         for &dimension in lookup.dimensions {
             let value = lookup.value(dimension).0;
-            let Some((&length, tail)) = rest.split_first() else { return false };
+            let Some((&length, tail)) = rest.split_first() else {
+                return false;
+            };
             if usize::from(length) != value.len() || tail.get(..value.len()) != Some(value) {
                 return false;
             }
@@ -159,9 +174,8 @@ impl Key {
 /// A key's value as people read it.
 pub(super) fn readable(dimension: Dimension, value: &[u8]) -> String {
     match dimension {
-        Dimension::ClientNetwork => {
-            ClientNetwork::from_bytes(value).map_or_else(|| "-".into(), |network| network.to_string())
-        }
+        Dimension::ClientNetwork => ClientNetwork::from_bytes(value)
+            .map_or_else(|| "-".into(), |network| network.to_string()),
         _ => String::from_utf8_lossy(value).into_owned(),
     }
 }

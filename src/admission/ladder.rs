@@ -29,6 +29,8 @@ impl Ladder {
     /// The last step.
     #[must_use]
     pub fn last(&self) -> Step {
-        Step::Reject { status: self.status }
+        Step::Reject {
+            status: self.status,
+        }
     }
 }

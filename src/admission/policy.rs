@@ -206,9 +206,15 @@ impl Limit {
 
     fn covers(&self, resource: ResourceId, upstream: UpstreamId) -> bool {
         let settings = &self.settings;
-        settings.resources.as_ref().is_none_or(|only| only.contains(&resource))
+        settings
+            .resources
+            .as_ref()
+            .is_none_or(|only| only.contains(&resource))
             && !settings.except.contains(&resource)
-            && settings.upstreams.as_ref().is_none_or(|only| only.contains(&upstream))
+            && settings
+                .upstreams
+                .as_ref()
+                .is_none_or(|only| only.contains(&upstream))
     }
 }
 
@@ -238,12 +244,22 @@ impl Policy {
                 .flat_map(|(group, id)| group.accounts.iter().map(move |&name| (name, GroupId(id))))
                 .collect(),
             labels: Labels {
-                resources: settings.resources.iter().map(|of| Label::new(&of.name)).collect(),
-                upstreams: settings.upstreams.iter().map(|name| Label::new(name)).collect(),
+                resources: settings
+                    .resources
+                    .iter()
+                    .map(|of| Label::new(&of.name))
+                    .collect(),
+                upstreams: settings
+                    .upstreams
+                    .iter()
+                    .map(|name| Label::new(name))
+                    .collect(),
                 groups: settings
                     .groups
                     .iter()
-                    .map(|group| GroupLabel { label: Label::new(&group.name) })
+                    .map(|group| GroupLabel {
+                        label: Label::new(&group.name),
+                    })
                     .collect(),
             },
             limits,
@@ -251,7 +267,9 @@ impl Policy {
     }
 
     fn by_identity(&self, identity: &str) -> Option<&Limit> {
-        self.limits.iter().find(|limit| limit.settings.identity == identity)
+        self.limits
+            .iter()
+            .find(|limit| limit.settings.identity == identity)
     }
 
     /// The limit of that name.
@@ -268,7 +286,10 @@ impl Policy {
     /// The limits that decide about a class, in the order in which they are asked; then those in shadow.
     pub fn applying(&self, class: &Class) -> impl Iterator<Item = &Limit> {
         let plan = self.plan(class);
-        plan.enforced.iter().chain(&plan.shadow).map(|&index| &self.limits[usize::from(index)])
+        plan.enforced
+            .iter()
+            .chain(&plan.shadow)
+            .map(|&index| &self.limits[usize::from(index)])
     }
 
     /// The group of an account.
@@ -301,7 +322,12 @@ impl Policy {
         class: &'a Class,
     ) -> Lookup<'a> {
         let dimensions = &limit.settings.per;
-        Lookup { scope: counting.scope.id, dimensions, class, labels: &self.labels }
+        Lookup {
+            scope: counting.scope.id,
+            dimensions,
+            class,
+            labels: &self.labels,
+        }
     }
 }
 
@@ -310,12 +336,21 @@ impl Plan {
         let mut order: Vec<(u16, &Limit)> = (0..).zip(limits).collect();
         order.retain(|(_, limit)| limit.covers(resource, upstream));
         order.sort_by_key(|(index, limit)| {
-            (std::cmp::Reverse(limit.settings.per.len()), limit.settings.max, *index)
+            (
+                std::cmp::Reverse(limit.settings.per.len()),
+                limit.settings.max,
+                *index,
+            )
         });
         let of_mode = |mode| {
-            let these = order.iter().filter(move |(_, limit)| limit.settings.mode == mode);
+            let these = order
+                .iter()
+                .filter(move |(_, limit)| limit.settings.mode == mode);
             these.map(|(index, _)| *index).collect()
         };
-        Self { enforced: of_mode(Mode::Enforce), shadow: of_mode(Mode::Shadow) }
+        Self {
+            enforced: of_mode(Mode::Enforce),
+            shadow: of_mode(Mode::Shadow),
+        }
     }
 }

@@ -18,7 +18,7 @@ use smallvec::SmallVec;
 use super::cell::{Cell, Count, Take};
 use super::class::{AccountName, Class};
 use super::hold::Scope;
-use super::key::{Dimension, Key, Lookup};
+use super::key::{Dimension, Lookup};
 use super::policy::{Counting, Limit, Policy};
 use super::{Decision, Permit, Reason, Rejection, Step};
 
@@ -62,7 +62,10 @@ impl Registry {
     pub fn new() -> Self {
         Self {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
-            accounts: Counting { scope: Arc::new(Scope::new()), only: None },
+            accounts: Counting {
+                scope: Arc::new(Scope::new()),
+                only: None,
+            },
         }
     }
 
@@ -103,7 +106,12 @@ impl Registry {
             }
         }
         for &index in &plan.shadow {
-            self.take_in_shadow(&mut permit, policy, &policy.limits[usize::from(index)], class);
+            self.take_in_shadow(
+                &mut permit,
+                policy,
+                &policy.limits[usize::from(index)],
+                class,
+            );
         }
         permit.account_in_flight = self.take_of_account(&mut permit, policy, class);
         Decision::Admit(permit)
@@ -127,7 +135,8 @@ impl Registry {
                 }
                 Take::Full(in_flight) => return Err(in_flight),
                 Take::Dead => {
-                    cell = self.find_or_insert(&limit.real, policy.lookup(limit, &limit.real, class));
+                    cell =
+                        self.find_or_insert(&limit.real, policy.lookup(limit, &limit.real, class));
                 }
             }
         }
@@ -139,7 +148,8 @@ impl Registry {
         let _ = self.take(permit, policy, limit, real, class, u32::MAX);
         let max = limit.max_of(class);
         loop {
-            let paper = self.find_or_insert(&limit.paper, policy.lookup(limit, &limit.paper, class));
+            let paper =
+                self.find_or_insert(&limit.paper, policy.lookup(limit, &limit.paper, class));
             match paper.take(class.cost, max) {
                 Take::Taken(_) => {
                     limit.real.scope.would_admit.fetch_add(1, Ordering::Relaxed);
@@ -147,8 +157,14 @@ impl Registry {
                     return;
                 }
                 Take::Full(_) => {
-                    limit.real.scope.would_reject.fetch_add(1, Ordering::Relaxed);
-                    permit.would_reject.get_or_insert_with(|| Arc::clone(&limit.name));
+                    limit
+                        .real
+                        .scope
+                        .would_reject
+                        .fetch_add(1, Ordering::Relaxed);
+                    permit
+                        .would_reject
+                        .get_or_insert_with(|| Arc::clone(&limit.name));
                     return;
                 }
                 Take::Dead => {}
@@ -197,18 +213,25 @@ impl Registry {
     #[must_use]
     pub fn account_in_flight(&self, policy: &Policy, class: &Class) -> u32 {
         let lookup = self.account_lookup(policy, class);
-        self.lookup_cell(&lookup).map_or(0, |cell| cell.count.in_flight())
+        self.lookup_cell(&lookup)
+            .map_or(0, |cell| cell.count.in_flight())
     }
 
     /// What the key of this class has in flight under one limit.
     #[must_use]
     pub fn in_flight(&self, policy: &Policy, limit: &Limit, class: &Class) -> u32 {
-        self.find(policy, limit, &limit.real, class).map_or(0, |cell| cell.count.in_flight())
+        self.find(policy, limit, &limit.real, class)
+            .map_or(0, |cell| cell.count.in_flight())
     }
 
     fn account_lookup<'a>(&'a self, policy: &'a Policy, class: &'a Class) -> Lookup<'a> {
         let scope = self.accounts.scope.id;
-        Lookup { scope, dimensions: &[Dimension::Account], class, labels: &policy.labels }
+        Lookup {
+            scope,
+            dimensions: &[Dimension::Account],
+            class,
+            labels: &policy.labels,
+        }
     }
 
     fn find<'a>(
@@ -229,7 +252,8 @@ impl Registry {
         if let Some(only) = &counting.only {
             return Arc::clone(only);
         }
-        self.lookup_cell(&lookup).unwrap_or_else(|| self.insert(counting, lookup))
+        self.lookup_cell(&lookup)
+            .unwrap_or_else(|| self.insert(counting, lookup))
     }
 
     fn lookup_cell(&self, lookup: &Lookup<'_>) -> Option<Arc<Cell>> {
@@ -244,7 +268,9 @@ impl Registry {
             return Some(cell);
         }
         let shard = self.shard(hash).lock();
-        let cell = shard.by_key.find(hash, |cell| cell.hash == hash && cell.key.matches(lookup))?;
+        let cell = shard
+            .by_key
+            .find(hash, |cell| cell.hash == hash && cell.key.matches(lookup))?;
         let cell = Arc::clone(cell);
         drop(shard);
         remember(&cell);
@@ -254,7 +280,9 @@ impl Registry {
     fn insert(&self, counting: &Counting, lookup: Lookup<'_>) -> Arc<Cell> {
         let hash = lookup.hash();
         let mut shard = self.shard(hash).lock();
-        let known = shard.by_key.find(hash, |cell| cell.hash == hash && cell.key.matches(&lookup));
+        let known = shard
+            .by_key
+            .find(hash, |cell| cell.hash == hash && cell.key.matches(&lookup));
         if let Some(cell) = known {
             return Arc::clone(cell);
         }
@@ -266,7 +294,9 @@ impl Registry {
             scope: Arc::clone(&counting.scope),
             used: AtomicBool::new(true),
         });
-        shard.by_key.insert_unique(hash, Arc::clone(&cell), |cell| cell.hash);
+        shard
+            .by_key
+            .insert_unique(hash, Arc::clone(&cell), |cell| cell.hash);
         shard.by_age.push_back(Arc::clone(&cell));
         if shard.by_age.len() > IDLE_CELLS_MAX / SHARDS {
             shard.evict_oldest();
@@ -276,7 +306,10 @@ impl Registry {
         cell
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "the top bits choose among 64")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "the top bits choose among 64"
+    )]
     fn shard(&self, hash: u64) -> &Mutex<Shard> {
         &self.shards[(hash >> 58) as usize % SHARDS]
     }
@@ -291,7 +324,10 @@ impl Registry {
     /// Begins the next interval of every cell's peak. To be called every six seconds.
     pub fn turn_peaks(&self, policy: &Policy) {
         self.each_cell(|cell| cell.count.turn_peak());
-        let only = policy.limits.iter().filter_map(|limit| limit.real.only.as_deref());
+        let only = policy
+            .limits
+            .iter()
+            .filter_map(|limit| limit.real.only.as_deref());
         only.for_each(|cell| cell.count.turn_peak());
     }
 
@@ -306,21 +342,31 @@ impl Registry {
     pub fn counts(&self, policy: &Policy, mut visit: impl FnMut(u64, u32)) {
         let mut visit_cell = |cell: &Cell| visit(cell.id, cell.count.in_flight());
         self.each_cell(&mut visit_cell);
-        let countings = policy.limits.iter().flat_map(|limit| [&limit.real, &limit.paper]);
-        countings.filter_map(|counting| counting.only.as_deref()).for_each(visit_cell);
+        let countings = policy
+            .limits
+            .iter()
+            .flat_map(|limit| [&limit.real, &limit.paper]);
+        countings
+            .filter_map(|counting| counting.only.as_deref())
+            .for_each(visit_cell);
     }
 
     /// The number of cells, in use and idle, for tests and the curious.
     #[must_use]
     pub fn cells(&self) -> usize {
-        self.shards.iter().map(|shard| shard.lock().by_age.len()).sum()
+        self.shards
+            .iter()
+            .map(|shard| shard.lock().by_age.len())
+            .sum()
     }
 }
 
 impl Shard {
     fn evict_oldest(&mut self) {
         for _ in 0..EVICTION_LOOKS {
-            let Some(cell) = self.by_age.pop_front() else { return };
+            let Some(cell) = self.by_age.pop_front() else {
+                return;
+            };
             if cell.count.kill() {
                 self.unlink(&cell);
             } else {
@@ -345,7 +391,9 @@ impl Shard {
     }
 
     fn unlink(&mut self, cell: &Arc<Cell>) {
-        let found = self.by_key.find_entry(cell.hash, |known| Arc::ptr_eq(known, cell));
+        let found = self
+            .by_key
+            .find_entry(cell.hash, |known| Arc::ptr_eq(known, cell));
         if let Ok(entry) = found {
             entry.remove();
         }
@@ -365,7 +413,12 @@ pub(super) fn free_cell(scope: &Arc<Scope>) -> Arc<Cell> {
         network: None,
         values,
     };
-    let lookup = Lookup { scope: scope.id, dimensions: &[], class: &class, labels: &labels };
+    let lookup = Lookup {
+        scope: scope.id,
+        dimensions: &[],
+        class: &class,
+        labels: &labels,
+    };
     Arc::new(Cell {
         count: Count::new(),
         hash: 0,
@@ -381,7 +434,10 @@ fn next_cell_id() -> u64 {
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "the low bits choose among 1024")]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the low bits choose among 1024"
+)]
 fn slot(hash: u64) -> usize {
     hash as usize % CACHE_SLOTS
 }

@@ -15,10 +15,6 @@ const JITTER: f64 = 0.5;
 pub enum Reason {
     /// A limit has no place left.
     LimitReached,
-    /// The gate is shutting down.
-    Draining,
-    /// An operator ended the request.
-    Cancelled,
 }
 
 impl Reason {
@@ -27,8 +23,6 @@ impl Reason {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::LimitReached => "limit_reached",
-            Self::Draining => "draining",
-            Self::Cancelled => "cancelled",
         }
     }
 }
@@ -56,9 +50,16 @@ impl Rejection {
     /// When to come back, in whole seconds: 1 to 30, then up to half as long again by `chance` (0 to 1).
     #[must_use]
     pub fn retry_after(&self, chance: f64) -> u32 {
-        let honest = self.drain_seconds.clamp(*RETRY_AFTER.start(), *RETRY_AFTER.end()).ceil();
+        let honest = self
+            .drain_seconds
+            .clamp(*RETRY_AFTER.start(), *RETRY_AFTER.end())
+            .ceil();
         let jittered = (honest * (1.0 + JITTER * chance.clamp(0.0, 1.0))).round();
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "1 to 45")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "1 to 45"
+        )]
         let seconds = jittered as u32;
         seconds.min(30)
     }

@@ -83,7 +83,9 @@ impl LimitUse {
         }
         self.in_flight += u64::from(in_flight);
         self.keys += 1;
-        self.used_ratio = self.used_ratio.max(f64::from(in_flight) / f64::from(max.max(1)));
+        self.used_ratio = self
+            .used_ratio
+            .max(f64::from(in_flight) / f64::from(max.max(1)));
     }
 }
 
@@ -115,8 +117,10 @@ impl Registry {
     #[must_use]
     pub fn snapshot(&self, policy: &Policy) -> Snapshot {
         let mut limits: Vec<_> = policy.limits.iter().map(Limit::use_of_none).collect();
-        let by_scope: HashMap<u64, usize> =
-            (0..).zip(&policy.limits).map(|(index, limit)| (limit.real.scope.id, index)).collect();
+        let by_scope: HashMap<u64, usize> = (0..)
+            .zip(&policy.limits)
+            .map(|(index, limit)| (limit.real.scope.id, index))
+            .collect();
         let mut in_flight = 0;
         self.each_cell(|cell| {
             let count = cell.count.in_flight();

@@ -4,6 +4,7 @@
 //! through to a laxer identity by garbling a stricter one. Never logs a credential.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -41,13 +42,13 @@ pub enum AccountSource {
 
 /// Peers whose forwarded-for fields are believed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct TrustedProxies(Vec<IpNet>);
+pub struct TrustedProxies(Arc<[IpNet]>);
 
 impl TrustedProxies {
     /// Takes over the networks.
     #[must_use]
     pub fn new(networks: Vec<IpNet>) -> Self {
-        Self(networks)
+        Self(networks.into())
     }
 
     /// Whether a peer of that address is believed.
@@ -65,7 +66,7 @@ pub struct Peer {
     pub address: Option<IpAddr>,
     /// The common name of its certificate, if it showed one that verifies.
     pub common_name: Option<String>,
-    /// The proxies in front whose forwarded-for fields count; empty when the peer is none of them.
+    /// The proxies in front whose forwarded-for fields count.
     pub trusted: TrustedProxies,
 }
 
@@ -82,7 +83,9 @@ impl Peer {
         let mut last = address;
         for line in lines.iter().collect::<Vec<_>>().into_iter().rev() {
             for hop in line.to_str().ok()?.rsplit(',') {
-                let Ok(hop) = hop.trim().parse::<IpAddr>() else { return Some(last) };
+                let Ok(hop) = hop.trim().parse::<IpAddr>() else {
+                    return Some(last);
+                };
                 last = hop;
                 if !self.trusted.contains(hop) {
                     return Some(last);
@@ -105,21 +108,35 @@ impl AccountSource {
         match self {
             Self::Path(name) => capture(name).map(named).transpose(),
             Self::BasicAuth => basic_auth_user(&head.headers),
-            Self::Header(name) => {
-                head.headers.get(name).map(|value| named(value.as_bytes())).transpose()
-            }
+            Self::Header(name) => head
+                .headers
+                .get(name)
+                .map(|value| named(value.as_bytes()))
+                .transpose(),
             Self::Query(name) => query_parameter(head.uri.query(), name),
-            Self::Jwt { claim, keys: wanted } => {
-                let Some(token) = credentials(&head.headers, "bearer") else { return Ok(None) };
+            Self::Jwt {
+                claim,
+                keys: wanted,
+            } => {
+                let Some(token) = credentials(&head.headers, "bearer") else {
+                    return Ok(None);
+                };
                 let verified = wanted.iter().find_map(|&key| keys[key].claim(token, claim));
-                verified.ok_or(Fault::Unauthorized)?.map(|name| named(name.as_bytes())).transpose()
+                verified
+                    .ok_or(Fault::Unauthorized)?
+                    .map(|name| named(name.as_bytes()))
+                    .transpose()
             }
-            Self::ClientCertificate => {
-                peer.common_name.as_ref().map(|name| named(name.as_bytes())).transpose()
-            }
+            Self::ClientCertificate => peer
+                .common_name
+                .as_ref()
+                .map(|name| named(name.as_bytes()))
+                .transpose(),
             Self::ClientAddress => {
                 let address = peer.client_address(&head.headers);
-                address.map(|address| named(address.to_string().as_bytes())).transpose()
+                address
+                    .map(|address| named(address.to_string().as_bytes()))
+                    .transpose()
             }
         }
     }
@@ -127,7 +144,10 @@ impl AccountSource {
     /// Whether any client can claim any account through this source, for `check`.
     #[must_use]
     pub fn is_forgeable(&self) -> bool {
-        matches!(self, Self::Path(_) | Self::BasicAuth | Self::Header(_) | Self::Query(_))
+        matches!(
+            self,
+            Self::Path(_) | Self::BasicAuth | Self::Header(_) | Self::Query(_)
+        )
     }
 }
 
@@ -139,17 +159,24 @@ fn named(name: &[u8]) -> Result<AccountName, Fault> {
 fn credentials<'h>(headers: &'h HeaderMap, scheme: &str) -> Option<&'h str> {
     let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
     let (found, rest) = value.split_once(' ')?;
-    found.eq_ignore_ascii_case(scheme).then(|| rest.trim_start())
+    found
+        .eq_ignore_ascii_case(scheme)
+        .then(|| rest.trim_start())
 }
 
 fn basic_auth_user(headers: &HeaderMap) -> Result<Option<AccountName>, Fault> {
-    let Some(encoded) = credentials(headers, "basic") else { return Ok(None) };
+    let Some(encoded) = credentials(headers, "basic") else {
+        return Ok(None);
+    };
     // User and password of 1 KiB are more than any name that passes.
     let mut decoded = [0; 1024];
     let length = BASE64_STANDARD
         .decode_slice(encoded.trim_end(), &mut decoded)
         .map_err(|_| Fault::AccountInvalid)?;
-    let user = decoded[..length].split(|&byte| byte == b':').next().unwrap_or_default();
+    let user = decoded[..length]
+        .split(|&byte| byte == b':')
+        .next()
+        .unwrap_or_default();
     named(user).map(Some)
 }
 
@@ -171,7 +198,10 @@ mod tests {
     }
 
     fn peer(address: &str, trusted: &[&str]) -> Peer {
-        let trusted = trusted.iter().map(|network| network.parse().unwrap()).collect();
+        let trusted = trusted
+            .iter()
+            .map(|network| network.parse().unwrap())
+            .collect();
         Peer {
             address: Some(address.parse().unwrap()),
             common_name: None,
@@ -183,18 +213,28 @@ mod tests {
     #[test]
     fn forwarded_for_counts_only_from_a_trusted_proxy() {
         let claimed = headers(&[("x-forwarded-for", "198.51.100.7")]);
-        let address = |peer: &Peer, headers: &HeaderMap| peer.client_address(headers).unwrap().to_string();
+        let address =
+            |peer: &Peer, headers: &HeaderMap| peer.client_address(headers).unwrap().to_string();
         assert_eq!(address(&peer("192.0.2.1", &[]), &claimed), "192.0.2.1");
-        assert_eq!(address(&peer("10.0.0.1", &["10.0.0.0/8"]), &claimed), "198.51.100.7");
+        assert_eq!(
+            address(&peer("10.0.0.1", &["10.0.0.0/8"]), &claimed),
+            "198.51.100.7"
+        );
         let forged = headers(&[("x-forwarded-for", "203.0.113.9, 198.51.100.7, 10.0.0.2")]);
-        assert_eq!(address(&peer("10.0.0.1", &["10.0.0.0/8"]), &forged), "198.51.100.7");
+        assert_eq!(
+            address(&peer("10.0.0.1", &["10.0.0.0/8"]), &forged),
+            "198.51.100.7"
+        );
     }
 
     // A31: credentials name the account; broken ones are a fault, not another identity.
     #[test]
     fn basic_auth_names_its_user_and_broken_encoding_is_a_fault() {
         let user = |value: &str| basic_auth_user(&headers(&[("authorization", value)]));
-        assert_eq!(user("Basic QUMxOnNlY3JldA==").unwrap().unwrap().as_str(), "AC1");
+        assert_eq!(
+            user("Basic QUMxOnNlY3JldA==").unwrap().unwrap().as_str(),
+            "AC1"
+        );
         assert_eq!(user("basic QUMxOg==").unwrap().unwrap().as_str(), "AC1");
         assert_eq!(user("Bearer x").unwrap(), None);
         assert_eq!(user("Basic ***"), Err(Fault::AccountInvalid));
@@ -207,6 +247,9 @@ mod tests {
         let found = query_parameter(Some("a=1&account=acme&account=b"), "account").unwrap();
         assert_eq!(found.unwrap().as_str(), "acme");
         assert_eq!(query_parameter(Some("a=1"), "account").unwrap(), None);
-        assert_eq!(query_parameter(Some("account="), "account"), Err(Fault::AccountInvalid));
+        assert_eq!(
+            query_parameter(Some("account="), "account"),
+            Err(Fault::AccountInvalid)
+        );
     }
 }

@@ -10,15 +10,17 @@ mod template;
 mod token;
 
 pub use account::{AccountSource, Peer, TrustedProxies};
-pub use rule::{Matched, Resource, ResourceMatch, Rules, Settings, Group, ValueSource};
+pub use rule::{Group, Matched, Resource, ResourceMatch, Rules, Settings, ValueSource};
 pub use template::{Template, TemplateError};
-pub use token::{KeyError, Key, KeySettings, TokenAlgorithm};
+pub use token::{Key, KeyError, KeySettings, TokenAlgorithm};
 
 /// Why a request's head gives no class. All of them are the client's fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
     /// The account's name is too long, or holds a character that names may not hold.
-    #[error("the account is not 1 to 128 printable ASCII characters without space, quote or backslash")]
+    #[error(
+        "the account is not 1 to 128 printable ASCII characters without space, quote or backslash"
+    )]
     AccountInvalid,
     /// The path hides a slash or a NUL, or climbs above the root.
     #[error("the path holds an encoded slash or NUL, or climbs above its root")]

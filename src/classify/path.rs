@@ -30,10 +30,18 @@ pub(super) fn is_rewritten(segment: &[u8]) -> bool {
 impl<'a> NormalPath<'a> {
     /// `path` begins with a slash, or is `*` or empty (an `OPTIONS *`, a `CONNECT`).
     pub(super) fn new(path: &'a [u8]) -> Result<Self, Fault> {
-        let bytes =
-            if is_normal(path) { Bytes::AsReceived(path) } else { Bytes::Rewritten(rewrite(path)?) };
-        let mut normal = Self { bytes, starts: SmallVec::new() };
-        let starts = (0u32..).zip(normal.bytes()).filter(|&(_, &byte)| byte == b'/');
+        let bytes = if is_normal(path) {
+            Bytes::AsReceived(path)
+        } else {
+            Bytes::Rewritten(rewrite(path)?)
+        };
+        let mut normal = Self {
+            bytes,
+            starts: SmallVec::new(),
+        };
+        let starts = (0u32..)
+            .zip(normal.bytes())
+            .filter(|&(_, &byte)| byte == b'/');
         let starts = starts.map(|(index, _)| index + 1).collect();
         normal.starts = starts;
         Ok(normal)
@@ -52,13 +60,18 @@ impl<'a> NormalPath<'a> {
 
     pub(super) fn segment(&self, index: usize) -> &[u8] {
         let start = self.starts[index] as usize;
-        let end = self.starts.get(index + 1).map_or(self.bytes().len(), |&next| next as usize - 1);
+        let end = self
+            .starts
+            .get(index + 1)
+            .map_or(self.bytes().len(), |&next| next as usize - 1);
         &self.bytes()[start..end]
     }
 
     /// Everything from the segment of that index on.
     pub(super) fn rest(&self, index: usize) -> &[u8] {
-        self.starts.get(index).map_or(&[], |&start| &self.bytes()[start as usize..])
+        self.starts
+            .get(index)
+            .map_or(&[], |&start| &self.bytes()[start as usize..])
     }
 }
 
@@ -85,7 +98,10 @@ fn rewrite(path: &[u8]) -> Result<SmallVec<[u8; 128]>, Fault> {
             b"" | b"." if !is_last => {}
             b"" | b"." => out.push(b'/'),
             b".." => {
-                let parent = out.iter().rposition(|&byte| byte == b'/').ok_or(Fault::PathInvalid)?;
+                let parent = out
+                    .iter()
+                    .rposition(|&byte| byte == b'/')
+                    .ok_or(Fault::PathInvalid)?;
                 out.truncate(parent);
                 if is_last {
                     out.push(b'/');
@@ -108,7 +124,9 @@ fn decode_unreserved(text: &[u8]) -> Option<SmallVec<[u8; 128]>> {
     let mut out = SmallVec::with_capacity(text.len());
     let mut rest = text;
     while let Some((&byte, tail)) = rest.split_first() {
-        let escaped = (byte == b'%').then(|| tail.get(..2).and_then(hex)).flatten();
+        let escaped = (byte == b'%')
+            .then(|| tail.get(..2).and_then(hex))
+            .flatten();
         match escaped {
             Some(0 | b'/') => return None,
             Some(b'\\') => return None,
@@ -166,7 +184,15 @@ mod tests {
 
     #[test]
     fn a_path_that_servers_read_differently_is_refused() {
-        for path in ["/a%2fb", "/a%2Fb", "/a%00", "/..", "/a/../..", "/%2e%2e/a", "/a%5cb"] {
+        for path in [
+            "/a%2fb",
+            "/a%2Fb",
+            "/a%00",
+            "/..",
+            "/a/../..",
+            "/%2e%2e/a",
+            "/a%5cb",
+        ] {
             assert_eq!(normal(path), Err(Fault::PathInvalid), "{path}");
         }
     }

@@ -3,15 +3,15 @@
 //! Rules are tried in the order of the file, as the configuration promises; each is refused by the cheapest test
 //! first (segment count, first literal, method), so that a hundred rules cost less than one allocation.
 
-use http::{HeaderMap, HeaderName, Method, request};
 use hashbrown::HashMap;
+use http::{HeaderMap, HeaderName, Method, request};
 use smallvec::SmallVec;
 
+use super::Fault;
 use super::account::{AccountSource, Peer};
 use super::path::NormalPath;
 use super::template::{Captures, Template};
 use super::token::Key;
-use super::Fault;
 use crate::admission::{
     AccountName, Class, ClientNetwork, GroupId, Priority, ResourceId, UpstreamId, Value,
 };
@@ -83,6 +83,20 @@ pub struct Settings {
     pub values: Vec<ValueSource>,
 }
 
+impl Default for Settings {
+    /// Rules by which nothing matches.
+    fn default() -> Self {
+        Self {
+            resources: Vec::new(),
+            identify: Vec::new(),
+            unidentified: AccountName::new(b"anonymous").expect("it is a name"),
+            groups: Vec::new(),
+            keys: Vec::new(),
+            values: Vec::new(),
+        }
+    }
+}
+
 /// The rules of one generation.
 #[derive(Debug)]
 pub struct Rules {
@@ -120,16 +134,30 @@ impl Rules {
     pub fn classify(&self, head: &request::Parts, peer: &Peer) -> Result<Option<Matched>, Fault> {
         let path = NormalPath::new(head.uri.path().as_bytes())?;
         let mut captures = Captures::default();
-        let found = self.settings.resources.iter().zip(0..).find(|(resource, _)| {
-            resource.matches.as_ref().is_none_or(|wanted| wanted.fits(head, &path, &mut captures))
-        });
-        let Some((resource, id)) = found else { return Ok(None) };
+        let found = self
+            .settings
+            .resources
+            .iter()
+            .zip(0..)
+            .find(|(resource, _)| {
+                resource
+                    .matches
+                    .as_ref()
+                    .is_none_or(|wanted| wanted.fits(head, &path, &mut captures))
+            });
+        let Some((resource, id)) = found else {
+            return Ok(None);
+        };
         let (account, identified_by) = if resource.is_exempt {
             (self.settings.unidentified, None)
         } else {
             self.identify(head, peer, resource, &captures)?
         };
-        let group = if self.groups.is_empty() { None } else { self.groups.get(&account).copied() };
+        let group = if self.groups.is_empty() {
+            None
+        } else {
+            self.groups.get(&account).copied()
+        };
         let group_priority = group.map(|id| self.settings.groups[usize::from(id.0)].priority);
         let class = Class {
             account,
@@ -141,7 +169,10 @@ impl Rules {
             network: peer.client_address(&head.headers).map(ClientNetwork::of),
             values: self.values(&head.headers, resource, &captures),
         };
-        Ok(Some(Matched { class, identified_by }))
+        Ok(Some(Matched {
+            class,
+            identified_by,
+        }))
     }
 
     fn identify(
@@ -151,7 +182,10 @@ impl Rules {
         resource: &Resource,
         captures: &Captures<'_>,
     ) -> Result<(AccountName, Option<usize>), Fault> {
-        let template = resource.matches.as_ref().and_then(|wanted| wanted.path.as_ref());
+        let template = resource
+            .matches
+            .as_ref()
+            .and_then(|wanted| wanted.path.as_ref());
         let capture = |name: &str| captures.named(template?, name);
         for (index, source) in self.settings.identify.iter().enumerate() {
             if let Some(name) = source.find(head, peer, &capture, &self.settings.keys)? {
@@ -167,9 +201,14 @@ impl Rules {
         resource: &Resource,
         captures: &Captures<'_>,
     ) -> SmallVec<[Value; 2]> {
-        let template = resource.matches.as_ref().and_then(|wanted| wanted.path.as_ref());
+        let template = resource
+            .matches
+            .as_ref()
+            .and_then(|wanted| wanted.path.as_ref());
         let find = |source: &ValueSource| match source {
-            ValueSource::Header(name) => Value::new(headers.get(name).map(|value| value.as_bytes())),
+            ValueSource::Header(name) => {
+                Value::new(headers.get(name).map(|value| value.as_bytes()))
+            }
             ValueSource::Path(name) => {
                 Value::new(template.and_then(|template| captures.named(template, name)))
             }
@@ -185,7 +224,9 @@ impl ResourceMatch {
         path: &'p NormalPath<'_>,
         captures: &mut Captures<'p>,
     ) -> bool {
-        self.path.as_ref().is_none_or(|template| template.captures(path, captures))
+        self.path
+            .as_ref()
+            .is_none_or(|template| template.captures(path, captures))
             && (self.methods.is_empty() || self.methods.contains(&head.method))
             && (self.hosts.is_empty() || self.fits_host(head))
             && self.headers.iter().all(|(name, wanted)| {
@@ -198,8 +239,12 @@ impl ResourceMatch {
     }
 
     fn fits_host(&self, head: &request::Parts) -> bool {
-        let Some(host) = host_of(head) else { return false };
-        self.hosts.iter().any(|wanted| wanted.eq_ignore_ascii_case(host))
+        let Some(host) = host_of(head) else {
+            return false;
+        };
+        self.hosts
+            .iter()
+            .any(|wanted| wanted.eq_ignore_ascii_case(host))
     }
 }
 
@@ -209,6 +254,9 @@ fn host_of(head: &request::Parts) -> Option<&str> {
         return Some(host);
     }
     let value = head.headers.get(http::header::HOST)?.to_str().ok()?;
-    let end = value.rfind(':').filter(|&colon| !value[colon..].contains(']')).unwrap_or(value.len());
+    let end = value
+        .rfind(':')
+        .filter(|&colon| !value[colon..].contains(']'))
+        .unwrap_or(value.len());
     Some(&value[..end])
 }

@@ -40,7 +40,9 @@ pub enum TemplateError {
     #[error("`{{*{0}}}` takes the rest of the path and stands at its end")]
     RestInside(String),
     /// A literal that no normalised path contains.
-    #[error("the segment `{0}` never matches: paths are compared after `.`, `..`, `//` and needless escapes are resolved")]
+    #[error(
+        "the segment `{0}` never matches: paths are compared after `.`, `..`, `//` and needless escapes are resolved"
+    )]
     NeverMatches(String),
 }
 
@@ -52,10 +54,16 @@ impl Template {
     /// Parses a template.
     pub fn parse(text: &str) -> Result<Self, TemplateError> {
         let path = text.strip_prefix('/').ok_or(TemplateError::NoSlash)?;
-        let mut template = Self { segments: Vec::new(), rest: None };
+        let mut template = Self {
+            segments: Vec::new(),
+            rest: None,
+        };
         let count = path.split('/').count();
         for (index, segment) in path.split('/').enumerate() {
-            if let Some(name) = segment.strip_prefix("{*").and_then(|tail| tail.strip_suffix('}')) {
+            if let Some(name) = segment
+                .strip_prefix("{*")
+                .and_then(|tail| tail.strip_suffix('}'))
+            {
                 if index + 1 != count {
                     return Err(TemplateError::RestInside(name.into()));
                 }
@@ -75,18 +83,25 @@ impl Template {
                 return Err(TemplateError::Braces(text.into()));
             }
             let is_dots = text == "." || text == "..";
-            if is_dots || (text.is_empty() && !is_last) || super::path::is_rewritten(text.as_bytes()) {
+            if is_dots
+                || (text.is_empty() && !is_last)
+                || super::path::is_rewritten(text.as_bytes())
+            {
                 return Err(TemplateError::NeverMatches(text.into()));
             }
             return Ok(Segment::Literal(text.into()));
         };
-        let (name, suffix) =
-            tail.split_once('}').ok_or_else(|| TemplateError::Braces(text.into()))?;
+        let (name, suffix) = tail
+            .split_once('}')
+            .ok_or_else(|| TemplateError::Braces(text.into()))?;
         if suffix.contains(['{', '}']) {
             return Err(TemplateError::Braces(text.into()));
         }
         self.check_name(name)?;
-        Ok(Segment::Capture { name: name.into(), suffix: suffix.into() })
+        Ok(Segment::Capture {
+            name: name.into(),
+            suffix: suffix.into(),
+        })
     }
 
     fn check_name(&self, name: &str) -> Result<(), TemplateError> {
@@ -117,16 +132,23 @@ impl Template {
             None => other.segments.len() == self.segments.len() && other.rest.is_none(),
         };
         is_long_enough
-            && self.segments.iter().zip(&other.segments).all(|pair| match pair {
-                (Segment::Capture { suffix, .. }, Segment::Literal(text)) => {
-                    text.len() > suffix.len() && text.ends_with(suffix.as_str())
-                }
-                (Segment::Capture { suffix, .. }, Segment::Capture { suffix: narrower, .. }) => {
-                    narrower.ends_with(suffix.as_str())
-                }
-                (Segment::Literal(a), Segment::Literal(b)) => a == b,
-                (Segment::Literal(_), Segment::Capture { .. }) => false,
-            })
+            && self
+                .segments
+                .iter()
+                .zip(&other.segments)
+                .all(|pair| match pair {
+                    (Segment::Capture { suffix, .. }, Segment::Literal(text)) => {
+                        text.len() > suffix.len() && text.ends_with(suffix.as_str())
+                    }
+                    (
+                        Segment::Capture { suffix, .. },
+                        Segment::Capture {
+                            suffix: narrower, ..
+                        },
+                    ) => narrower.ends_with(suffix.as_str()),
+                    (Segment::Literal(a), Segment::Literal(b)) => a == b,
+                    (Segment::Literal(_), Segment::Capture { .. }) => false,
+                })
     }
 
     pub(super) fn captures<'p>(&self, path: &'p NormalPath<'_>, into: &mut Captures<'p>) -> bool {
@@ -147,7 +169,9 @@ impl Template {
                     }
                 }
                 Segment::Capture { suffix, .. } => {
-                    let Some(stem) = found.strip_suffix(suffix.as_bytes()) else { return false };
+                    let Some(stem) = found.strip_suffix(suffix.as_bytes()) else {
+                        return false;
+                    };
                     if stem.is_empty() {
                         return false;
                     }
@@ -179,14 +203,26 @@ mod tests {
         let path = NormalPath::new(path.as_bytes()).unwrap();
         let mut captures = Captures::default();
         let fits = template.captures(&path, &mut captures);
-        fits.then(|| captures.0.iter().map(|c| String::from_utf8_lossy(c).into_owned()).collect())
+        fits.then(|| {
+            captures
+                .0
+                .iter()
+                .map(|c| String::from_utf8_lossy(c).into_owned())
+                .collect()
+        })
     }
 
     #[test]
     fn a_capture_is_one_segment_and_the_rest_is_everything() {
         let calls = "/2010-04-01/Accounts/{account}/Calls.json";
-        assert_eq!(matched(calls, "/2010-04-01/Accounts/AC1/Calls.json"), Some(vec!["AC1".into()]));
-        assert_eq!(matched(calls, "/2010-04-01/Accounts/AC1/x/Calls.json"), None);
+        assert_eq!(
+            matched(calls, "/2010-04-01/Accounts/AC1/Calls.json"),
+            Some(vec!["AC1".into()])
+        );
+        assert_eq!(
+            matched(calls, "/2010-04-01/Accounts/AC1/x/Calls.json"),
+            None
+        );
         assert_eq!(matched(calls, "/2010-04-01/Accounts//Calls.json"), None);
         assert_eq!(matched("/{*rest}", "/"), Some(vec![String::new()]));
         assert_eq!(matched("/{*rest}", "/a/b"), Some(vec!["a/b".into()]));
@@ -215,7 +251,11 @@ mod tests {
     // G20: what a rule shadows can be told.
     #[test]
     fn a_wider_template_covers_a_narrower_one() {
-        let covers = |a: &str, b: &str| Template::parse(a).unwrap().covers(&Template::parse(b).unwrap());
+        let covers = |a: &str, b: &str| {
+            Template::parse(a)
+                .unwrap()
+                .covers(&Template::parse(b).unwrap())
+        };
         assert!(covers("/{*rest}", "/a/{b}"));
         assert!(covers("/{x}/b", "/a/b"));
         assert!(!covers("/a/b", "/{x}/b"));

@@ -83,11 +83,17 @@ impl Key {
             None => validation.validate_aud = false,
         }
         validation.set_required_spec_claims(&required);
-        Ok(Self { decoding, validation })
+        Ok(Self {
+            decoding,
+            validation,
+        })
     }
 
     /// `None` if the token does not verify; else the claim, if the token has it as a string or a number.
-    #[expect(clippy::option_option, reason = "the outer says whether the token verifies")]
+    #[expect(
+        clippy::option_option,
+        reason = "the outer says whether the token verifies"
+    )]
     pub(super) fn claim(&self, token: &str, claim: &str) -> Option<Option<String>> {
         if token.len() > TOKEN_MAX {
             return None;
@@ -121,7 +127,12 @@ mod tests {
     }
 
     fn token(secret: &[u8], claims: &Value) -> String {
-        encode(&Header::default(), claims, &EncodingKey::from_secret(secret)).unwrap()
+        encode(
+            &Header::default(),
+            claims,
+            &EncodingKey::from_secret(secret),
+        )
+        .unwrap()
     }
 
     const FUTURE: u64 = 4_000_000_000;
@@ -129,17 +140,27 @@ mod tests {
     // A31: the claim of a token that verifies names the account.
     #[test]
     fn a_claim_is_believed_only_from_a_token_that_verifies() {
-        let good = token(b"a secret of some length", &json!({"sub": "AC1", "n": 7, "exp": FUTURE}));
+        let good = token(
+            b"a secret of some length",
+            &json!({"sub": "AC1", "n": 7, "exp": FUTURE}),
+        );
         assert_eq!(key(None).claim(&good, "sub"), Some(Some("AC1".into())));
         assert_eq!(key(None).claim(&good, "n"), Some(Some("7".into())));
         assert_eq!(key(None).claim(&good, "tenant"), Some(None));
-        let forged = token(b"another secret of some length", &json!({"sub": "AC1", "exp": FUTURE}));
+        let forged = token(
+            b"another secret of some length",
+            &json!({"sub": "AC1", "exp": FUTURE}),
+        );
         assert_eq!(key(None).claim(&forged, "sub"), None);
         let expired = token(b"a secret of some length", &json!({"sub": "AC1", "exp": 1}));
         assert_eq!(key(None).claim(&expired, "sub"), None);
         let endless = token(b"a secret of some length", &json!({"sub": "AC1"}));
         assert_eq!(key(None).claim(&endless, "sub"), None);
-        assert_eq!(key(Some("us")).claim(&good, "sub"), None, "no issuer where one is asked for");
+        assert_eq!(
+            key(Some("us")).claim(&good, "sub"),
+            None,
+            "no issuer where one is asked for"
+        );
         for garbage in ["", "a", "a.b.c", "eyJhbGciOiJub25lIn0.eyJzdWIiOiJBQzEifQ."] {
             assert_eq!(key(None).claim(garbage, "sub"), None, "{garbage}");
         }

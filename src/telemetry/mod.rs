@@ -1,5 +1,20 @@
-//! What the program tells about itself.
+//! What the program tells about itself: metrics, the access log, and what is in progress.
+//!
+//! The only place that names a metric or formats a log line. Gauges are read from the cells when Prometheus asks, so
+//! nothing is counted twice; counters are sharded, so that threads do not meet. Never on the way of a request: a full
+//! log queue drops lines and counts them.
 
 mod access_log;
+mod audit;
+mod collector;
+mod live;
+mod metrics;
+pub mod names;
+mod record;
 
-pub use access_log::{LogSettings, LogTarget};
+pub use access_log::{AccessLog, LogSettings, LogTarget};
+pub use audit::Auditor;
+pub use collector::{Sources, exposition};
+pub use live::{Entered, Live, Request, State};
+pub use metrics::{DecisionWord, GateStats, ReloadResult, ResourceStats, ResourceTable};
+pub use record::Record;

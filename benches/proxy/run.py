@@ -1,0 +1,223 @@
+#!/usr/bin/env python3
+"""Tidegate and its peers side by side: the same origin, the same load, one core each, in alternating rounds.
+
+    make bench                                       everything, with what is installed
+    benches/proxy/run.py --rounds 9 --seconds 3      the same, when tidegate is built (cargo build --profile dist)
+    benches/proxy/run.py --peers nginx,l4 --json out.json
+
+Prints CPU time per request, requests/s, latencies and memory, as medians with quartiles, as ratios within each round, and says
+which of the project's goals were met. It needs Python 3.9, nginx and wrk (Debian: nginx-light wrk), and for the other peers
+what it says when they are missing.
+
+How it measures. All proxies are pinned to one core, and only one works at a time; the origin and wrk have another (each its own
+where there are three). All are started once, and every round loads each of them once, in an order that moves on by one a round.
+CPU time is what the kernel charged to the proxy and its children during a leg, over the requests that wrk counted. The load is
+a closed loop of 64 connections, so latencies compare proxies but are no promise; and where a proxy used much less than its core,
+requests/s tell what origin and wrk could do. `nginx again` is nginx a second time: its ratio to nginx is what this run's noise
+amounts to. Nothing that it did not start is ever ended.
+"""
+
+import sys
+
+sys.dont_write_bytecode = True
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import re
+import signal
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+import proxies
+import report
+from proxies import BenchError, PEERS
+
+CONTROL = "nginx again"
+
+
+def arguments():
+    """What the command line asks for."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=report.ENOUGH_ROUNDS, help="alternating rounds (default %(default)s)")
+    parser.add_argument("--seconds", type=int, default=3, help="seconds of load a leg (default %(default)s)")
+    parser.add_argument("--peers", help=f"of {','.join(PEERS)}; default: those that are installed")
+    parser.add_argument("--tidegate", metavar="PATH", help="the binary (default: that of profile dist, then of release)")
+    parser.add_argument("--json", metavar="FILE", type=Path, help="write everything measured to FILE")
+    parser.add_argument("--without-tidegate", action="store_true", help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if asked.rounds < 1 or asked.seconds < 1:
+        parser.error("--rounds and --seconds are at least 1")
+    unknown = set((asked.peers or "").split(",")) - set(PEERS) - {""}
+    if unknown:
+        parser.error(f"no such peer: {', '.join(sorted(unknown))}; there are {', '.join(PEERS)}")
+    return asked
+
+
+def chosen(asked):
+    """The proxies to run; a peer that was not asked for by name may be missing."""
+    found = [] if asked.without_tidegate else [proxies.tidegate(asked.tidegate)]
+    for name, make in PEERS.items():
+        if asked.peers is not None and name not in asked.peers.split(","):
+            continue
+        try:
+            found.append(make())
+        except BenchError as missing:
+            if asked.peers is not None:
+                raise
+            print(f"without {name}: {missing}", file=sys.stderr)
+    if not found:
+        raise BenchError("nothing to measure")
+    return found
+
+
+def cores():
+    """The cores of proxy, origin and wrk, on different physical cores as far as there are any."""
+    siblings, first, rest = set(), [], []
+    for core in sorted(os.sched_getaffinity(0)):
+        try:
+            group = Path(f"/sys/devices/system/cpu/cpu{core}/topology/thread_siblings_list").read_text().strip()
+        except OSError:
+            group = str(core)
+        (rest if group in siblings else first).append(core)
+        siblings.add(group)
+    usable = first + rest
+    if len(usable) < 2:
+        raise BenchError("at least two cores are needed: one for the proxy, one for the load")
+    return usable[0], usable[1], usable[2 if len(first) > 2 else 1]
+
+
+def first_line(*command):
+    """What a program says of its version, on either stream."""
+    try:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=20)
+    except (OSError, subprocess.TimeoutExpired):
+        return "unknown"
+    return ((done.stdout + done.stderr).strip().splitlines() or ["unknown"])[0]
+
+
+def facts(asked, running, placed):
+    """Where, when and with what: figures without these mean nothing."""
+    model = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
+    commit = first_line("git", "-C", str(proxies.ROOT), "rev-parse", "--short=12", "HEAD")
+    dirty = first_line("git", "-C", str(proxies.ROOT), "status", "--porcelain", "--untracked-files=no")
+    flags = {"nginx": "-v", "haproxy": "-v", "l4": "-v"}
+    versions = {p.name: first_line(str(p.command[0]), flags.get(p.name, "--version")) for p in running if p.name != "pingora"}
+    return {
+        "machine": f"{model[1] if model else platform.machine()}, {os.cpu_count()} cores, Linux {platform.release()}",
+        "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+        "commit": commit + ("" if dirty == "unknown" else " with changes"),
+        "rounds": asked.rounds,
+        "seconds a leg": asked.seconds,
+        "cores": "proxy {}, origin {}, wrk {}".format(*placed),
+        "load before": "{:.2f}".format(os.getloadavg()[0]),
+        "wrk": first_line(proxies.tool("wrk", "wrk"), "--version"),
+        **versions,
+    }
+
+
+def stolen():
+    """Ticks that the host took away from this machine's cores, and all ticks."""
+    ticks = [int(n) for n in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
+    return ticks[7], sum(ticks)
+
+
+def plan(running):
+    """The legs of a round: (name, what, proxy, account, whether refusals are expected)."""
+    legs = [(p.name, p.what, p, proxies.ACCOUNT, False) for p in running]
+    for p in running:
+        if p.name == "tidegate":
+            legs.append(("refusal", "tidegate, a limit of 0", p, proxies.CLOSED_ACCOUNT, True))
+        if p.name == "nginx":
+            legs.append((CONTROL, "the noise", p, proxies.ACCOUNT, False))
+    return legs
+
+
+def prove(legs):
+    """Every leg answers as it should, before anything is measured."""
+    for name, _, proxy, account, refused in legs:
+        status, body = proxy.get(account)
+        if (refused and status != 429) or (not refused and (status, body) != (200, b"ok\n")):
+            raise BenchError(f"{name} answered {status} {body[:200]!r}; see {proxy.log}")
+
+
+def measured(asked, legs, core):
+    """All rounds: samples by leg."""
+    for name, _, proxy, account, refused in legs:
+        proxies.load(proxy, account, 1, core, refused)  # connections, caches and branch predictors are warm after this
+    samples = {leg[0]: [] for leg in legs}
+    for turn in range(asked.rounds):
+        shift = turn % len(legs)
+        for name, _, proxy, account, refused in legs[shift:] + legs[:shift]:
+            samples[name].append(proxies.load(proxy, account, asked.seconds, core, refused))
+        line = "  ".join(f"{name} {taken[-1].cpu_us:.2f}" for name, taken in samples.items())
+        print(f"round {turn + 1}/{asked.rounds}, CPU µs/request: {line}", file=sys.stderr, flush=True)
+    return samples
+
+
+def bench(asked, run, started):
+    """The whole run. What it starts goes to `started`, for the caller to end."""
+    placed = cores()
+    running = chosen(asked)
+    where = facts(asked, running, placed)
+    for program, core in [(proxies.origin(), placed[1])] + [(p, placed[0]) for p in running]:
+        started.append(program)
+        program.start(run, core)
+    time.sleep(1)
+    idle = {p.name: p.resident_mib() for p in running}
+    legs = plan(running)
+    prove(legs)
+    taken, all_before = stolen()
+    samples = measured(asked, legs, placed[2])
+    taken_after, all_after = stolen()
+    where["stolen by the host"] = f"{100 * (taken_after - taken) / max(1, all_after - all_before):.1f} % of all CPU time"
+    loaded = {p.name: p.resident_mib() for p in running}
+    show(asked, where, {leg[0]: leg[1] for leg in legs}, samples, idle, loaded)
+
+
+def show(asked, where, legs, samples, idle, loaded):
+    """Prints the report, and writes the file."""
+    subject = "tidegate" if "tidegate" in samples else next(iter(samples))
+    found = report.verdicts(samples, idle, asked.rounds) if "tidegate" in samples else []
+    print("## Proxy bench\n")
+    print("\n".join(f"* {name}: {value}" for name, value in where.items()), "\n")
+    print("Medians, with quartiles in brackets.\n")
+    print(report.absolute_table(legs, samples, idle, loaded), "\n")
+    print(report.ratio_table(subject, legs, samples, idle, loaded), "\n")
+    if CONTROL in samples:
+        print(f"Noise (nginx again / nginx, CPU/request): {report.shown(report.ratios(samples, 'cpu_us', CONTROL, 'nginx'), 3)}\n")
+    print("```text\n" + report.bars(samples) + "\n```\n")
+    if found:
+        print("```text\n" + report.verdict_lines(found) + "\n```")
+    if asked.json:
+        asked.json.write_text(json.dumps(report.as_json(where, legs, samples, idle, loaded, found), indent=1) + "\n")
+
+
+def main():
+    """Exit status: 0 measured (met or not), 1 could not measure, 2 wrong usage, 130 interrupted."""
+    asked = arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    signal.signal(signal.SIGHUP, lambda *_: sys.exit(129))
+    started = []
+    with tempfile.TemporaryDirectory(prefix="tidegate-bench-") as run:
+        os.chmod(run, 0o755)  # workers that gave up root read their files here
+        try:
+            bench(asked, Path(run), started)
+        except BenchError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 1
+        except KeyboardInterrupt:
+            return 130
+        finally:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not leave anything running
+            for program in reversed(started):
+                program.stop()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

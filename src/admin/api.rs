@@ -1,0 +1,300 @@
+//! Every call of the admin API, in one table.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Incoming;
+use serde_json::{Value, json};
+
+use super::{Ask, Operations, guard};
+use crate::telemetry::State;
+
+type Answer = Response<Full<Bytes>>;
+
+/// Longest body of a call, in bytes.
+const BODY_MAX: usize = 64 * 1024;
+/// Most rows of a list.
+const ROWS_MAX: usize = 1_000;
+/// Rows of a list for whoever does not say.
+const KEYS_DEFAULT: usize = 20;
+const REQUESTS_DEFAULT: usize = 100;
+
+/// Answers one call.
+pub(super) async fn answer(operations: &dyn Operations, request: Request<Incoming>) -> Answer {
+    let (head, body) = request.into_parts();
+    let path = head.uri.path();
+    let is_read = matches!(head.method, Method::GET | Method::HEAD);
+    match (path, is_read) {
+        ("/live", true) => return text(StatusCode::OK, "live\n"),
+        ("/ready", true) if operations.is_ready() => return text(StatusCode::OK, "ready\n"),
+        ("/ready", true) => return text(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
+        _ => {}
+    }
+    // Explaining changes nothing, although it has a body.
+    let is_write = !is_read && path != "/v1/explain";
+    if let Err((status, detail)) = guard::check(&operations.settings(), &head.headers, is_write) {
+        return problem(status, detail);
+    }
+    let query = Query::parse(head.uri.query().unwrap_or_default());
+    let segments: Vec<_> = path.trim_start_matches('/').split('/').collect();
+    match (segments.as_slice(), head.method.as_str()) {
+        (["metrics"], "GET" | "HEAD") => metrics(operations),
+        (["v1", "status"], "GET" | "HEAD") => json_answer(StatusCode::OK, &status(operations)),
+        (["v1", "limits", name, "keys"], "GET" | "HEAD") => keys(operations, name, &query),
+        (["v1", "requests"], "GET" | "HEAD") => requests(operations, &query),
+        (["v1", "config"], "GET" | "HEAD") => {
+            json_answer(StatusCode::OK, &operations.configuration())
+        }
+        (["v1", "reload"], "POST") => {
+            let reload = operations.reload();
+            let refused = StatusCode::UNPROCESSABLE_ENTITY;
+            json_answer(
+                if reload.is_in_force {
+                    StatusCode::OK
+                } else {
+                    refused
+                },
+                &reload.answer,
+            )
+        }
+        (["v1", "explain"], "POST") => explain(operations, body).await,
+        (
+            ["metrics"] | ["v1", "status" | "requests" | "config"] | ["v1", "limits", _, "keys"],
+            _,
+        ) => not_allowed("GET, HEAD"),
+        (["v1", "reload" | "explain"], _) => not_allowed("POST"),
+        _ => problem(
+            StatusCode::NOT_FOUND,
+            "there are /live /ready /metrics /v1/status /v1/limits/{name}/keys /v1/requests \
+             /v1/config, and POST /v1/reload /v1/explain",
+        ),
+    }
+}
+
+/// The answer of a handler that panicked.
+pub(super) fn panicked() -> Answer {
+    problem(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        "the call failed inside the gate; see its log",
+    )
+}
+
+fn status(operations: &dyn Operations) -> Value {
+    let snapshot = operations.registry().snapshot(&operations.policy());
+    let limits: Vec<_> = snapshot
+        .limits
+        .iter()
+        .map(|limit| {
+            json!({
+                "name": &*limit.name,
+                "per": limit.per,
+                "mode": limit.mode.as_str(),
+                "max": limit.max,
+                "in_flight": limit.in_flight,
+                "queued": 0,
+                "keys": limit.keys,
+            })
+        })
+        .collect();
+    json!({
+        "generation": operations.generation(),
+        "uptime_seconds": operations.uptime().as_secs(),
+        "in_flight": snapshot.in_flight,
+        "queued": 0,
+        "limits": limits,
+        "upstreams": operations.upstreams(),
+    })
+}
+
+fn metrics(operations: &dyn Operations) -> Answer {
+    let mut answer = text(StatusCode::OK, operations.metrics());
+    let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    answer.headers_mut().insert(CONTENT_TYPE, kind);
+    answer
+}
+
+fn keys(operations: &dyn Operations, name: &str, query: &Query<'_>) -> Answer {
+    let policy = operations.policy();
+    let Some(limit) = policy.limit(name) else {
+        return problem(
+            StatusCode::NOT_FOUND,
+            "no limit has that name; /v1/status lists them",
+        );
+    };
+    let Ok(top) = query.number("top", KEYS_DEFAULT) else {
+        return problem(StatusCode::BAD_REQUEST, "`top` is a number from 1 to 1000");
+    };
+    let rows = operations.registry().keys(&policy, limit, top);
+    let rows: Vec<_> = rows
+        .iter()
+        .map(|row| {
+            let key: BTreeMap<_, _> = row.key.iter().map(|(k, v)| (k, v)).collect();
+            json!({
+                "key": key,
+                "in_flight": row.in_flight,
+                "max": row.max,
+                "queued": 0,
+                "peak": row.peak,
+            })
+        })
+        .collect();
+    json_answer(StatusCode::OK, &Value::Array(rows))
+}
+
+/// Requests in progress, oldest first.
+fn requests(operations: &dyn Operations, query: &Query<'_>) -> Answer {
+    let Ok(rows_max) = query.number("limit", REQUESTS_DEFAULT) else {
+        return problem(
+            StatusCode::BAD_REQUEST,
+            "`limit` is a number from 1 to 1000",
+        );
+    };
+    let older_than = query
+        .value("older_than")
+        .map(|text| text.trim_end_matches('s').parse::<f64>());
+    let older_than = match older_than.transpose() {
+        Ok(seconds) => Duration::try_from_secs_f64(seconds.unwrap_or(0.0)),
+        Err(_) => Duration::try_from_secs_f64(f64::NAN),
+    };
+    let Ok(older_than) = older_than else {
+        return problem(
+            StatusCode::BAD_REQUEST,
+            "`older_than` is a number of seconds, like 30s",
+        );
+    };
+    let wants = |name: &str, value: &str| query.value(name).is_none_or(|wanted| wanted == value);
+    let now = operations.now();
+    let mut rows = Vec::new();
+    operations.live().each(|request| {
+        let age = now.saturating_duration_since(request.started);
+        let state = request.state();
+        if age >= older_than
+            && wants("account", request.account.as_str())
+            && wants("resource", &request.resource)
+            && wants("state", state.as_str())
+        {
+            rows.push((request.started, row(request, state, age)));
+        }
+    });
+    rows.sort_by_key(|(started, _)| *started);
+    let rows = rows
+        .into_iter()
+        .take(rows_max)
+        .map(|(_, row)| row)
+        .collect();
+    json_answer(StatusCode::OK, &Value::Array(rows))
+}
+
+fn row(request: &crate::telemetry::Request, state: State, age: Duration) -> Value {
+    json!({
+        "id": request.id,
+        "account": request.account.as_str(),
+        "resource": &*request.resource,
+        "method": request.method.as_str(),
+        "path": request.path(),
+        "state": state.as_str(),
+        "age_seconds": (age.as_secs_f64() * 1e3).round() / 1e3,
+        "upstream": &*request.upstream,
+    })
+}
+
+async fn explain(operations: &dyn Operations, body: Incoming) -> Answer {
+    let Ok(body) = Limited::new(body, BODY_MAX).collect().await else {
+        return problem(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "the body is longer than 64 KiB or broke off",
+        );
+    };
+    let ask: Ask = match serde_json::from_slice(&body.to_bytes()) {
+        Ok(ask) => ask,
+        Err(error) => {
+            let detail = format!(
+                "the body is not {{\"method\", \"path\", \"headers\", \"client\"}}: {error}"
+            );
+            return problem(StatusCode::BAD_REQUEST, &detail);
+        }
+    };
+    match operations.explain(&ask) {
+        Ok(explained) => json_answer(StatusCode::OK, &explained),
+        Err(detail) => problem(StatusCode::BAD_REQUEST, &detail),
+    }
+}
+
+/// The parameters of a call: plain `name=value` pairs, percent-decoded.
+#[derive(Debug)]
+struct Query<'a>(Vec<(std::borrow::Cow<'a, str>, std::borrow::Cow<'a, str>)>);
+
+impl<'a> Query<'a> {
+    fn parse(query: &'a str) -> Self {
+        Self(form_urlencoded::parse(query.as_bytes()).collect())
+    }
+
+    fn value(&self, name: &str) -> Option<&str> {
+        let found = self.0.iter().find(|(known, _)| known == name);
+        found
+            .map(|(_, value)| &**value)
+            .filter(|value| !value.is_empty())
+    }
+
+    fn number(&self, name: &str, default: usize) -> Result<usize, ()> {
+        let Some(text) = self.value(name) else {
+            return Ok(default);
+        };
+        let number = text.parse().map_err(|_| ())?;
+        if (1..=ROWS_MAX).contains(&number) {
+            Ok(number)
+        } else {
+            Err(())
+        }
+    }
+}
+
+fn text(status: StatusCode, text: impl Into<Bytes>) -> Answer {
+    let mut answer = Response::new(Full::new(text.into()));
+    *answer.status_mut() = status;
+    let fields = answer.headers_mut();
+    fields.insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
+    fields.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    answer
+}
+
+fn json_answer(status: StatusCode, value: &Value) -> Answer {
+    let mut answer = text(status, value.to_string());
+    answer
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    answer
+}
+
+fn problem(status: StatusCode, detail: &str) -> Answer {
+    let title = status.canonical_reason().unwrap_or_default();
+    let body = json!({ "title": title, "status": status.as_u16(), "detail": detail });
+    let mut answer = json_answer(status, &body);
+    let fields = answer.headers_mut();
+    fields.insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static("application/problem+json"),
+    );
+    if status == StatusCode::UNAUTHORIZED {
+        fields.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    answer
+}
+
+fn not_allowed(allowed: &'static str) -> Answer {
+    let mut answer = problem(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "this path has other methods",
+    );
+    answer
+        .headers_mut()
+        .insert(ALLOW, HeaderValue::from_static(allowed));
+    answer
+}

@@ -1,0 +1,536 @@
+//! The composition root: a configuration in, running parts out; a new configuration in, the same parts changed.
+//!
+//! Starting binds first and runs last, so that what can fail fails before anything serves. A reload has two phases: prepare all
+//! that can fail, then swap what cannot; whatever is refused leaves everything as it was. Shutting down goes by the gate's
+//! phases. Never on a request's path.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use pingora_core::server::ShutdownWatch;
+use pingora_core::services::background::{BackgroundService, background_service};
+use serde_json::{Value, json};
+
+use crate::admin::{self, Ask, Operations};
+use crate::admission::{Policy, Registry};
+use crate::classify::{Peer, Rules};
+use crate::clock::Clock;
+use crate::config::{self, Config, Diagnostic, Report, Secrets};
+use crate::proxy::{
+    Acceptor, Address, BindError, Bound, Gate, Generation, Hosted, Phase, Prebound, Route, Stopper,
+    TlsError, Upstream, server_config,
+};
+use crate::telemetry::{self, Auditor, Live, ReloadResult, ResourceTable, Sources};
+
+/// How often cells are swept, leaks are looked for, and files are looked at.
+const TICK: Duration = Duration::from_secs(1);
+/// Ticks in one interval of the peaks.
+const PEAK_TICKS: u32 = 6;
+/// While shutting down: how long answers say `connection: close` before idle connections are closed. A client that was
+/// about to send on an idle connection has learned by then that it should not.
+const CLOSING: Duration = Duration::from_secs(2);
+
+/// Why the program cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A listener cannot be opened.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// A listener's TLS cannot be set up.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The access log cannot be opened, or a thread not be started.
+    #[error("{what}: {source}")]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// Why it failed.
+        source: std::io::Error,
+    },
+}
+
+/// The running program.
+#[derive(Debug, Clone)]
+pub struct App(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    gate: Arc<Gate>,
+    stopper: Stopper,
+    listeners: Vec<(Address, Arc<ArcSwapOption<Acceptor>>)>,
+    admin_address: Address,
+    admin: ArcSwap<admin::Settings>,
+    started: Instant,
+    path: PathBuf,
+    state: Mutex<State>,
+}
+
+/// What only reloads and readers of the configuration touch.
+#[derive(Debug)]
+struct State {
+    running: Config,
+    rules_origin: config::explain::Origin,
+    loaded_at: Duration,
+    last_refusal: Option<Value>,
+    /// What the watched files looked like when they were last judged.
+    seen: Vec<Option<config::Stamp>>,
+}
+
+/// Everything of a new generation that can fail, done.
+struct Prepared {
+    generation: Generation,
+    tls: Vec<Option<rustls::ServerConfig>>,
+}
+
+impl App {
+    /// Opens every listener, then serves on threads of its own. Returns as soon as connections are accepted.
+    pub fn start(mut config: Config, clock: Clock) -> Result<Self, StartError> {
+        let bound: Result<Vec<_>, _> = config
+            .server
+            .listeners
+            .iter()
+            .map(|listener| Bound::bind(&listener.address))
+            .collect();
+        let bound = bound?;
+        let admin = Bound::bind(&config.admin.address)?;
+        let listeners: Result<Vec<_>, TlsError> = config
+            .server
+            .listeners
+            .iter()
+            .zip(&bound)
+            .map(|(listener, bound)| {
+                let acceptor = listener.tls.as_ref().map(Acceptor::new).transpose()?;
+                let acceptor = Arc::new(ArcSwapOption::from(acceptor.map(Arc::new)));
+                Ok((bound.address.clone(), acceptor))
+            })
+            .collect();
+        let listeners = listeners?;
+        let resources = ResourceTable::default();
+        let generation = generation(&mut config, 1, None, &resources, &clock);
+        let threads = generation.settings.threads;
+        let started = clock.now();
+        let loaded_at = clock.unix_time();
+        let gate = Arc::new(Gate::new(generation, resources, clock.clone()));
+        let log = gate.log.open(&config.access_log, clock);
+        log.map_err(|source| StartError::System {
+            what: "cannot open the access log",
+            source,
+        })?;
+        let stopper = Stopper::new();
+        let inner = Arc::new(Inner {
+            stopper: stopper.clone(),
+            admin_address: admin.address.clone(),
+            admin: ArcSwap::from_pointee(admin_settings(&config)),
+            started,
+            path: config.path.clone(),
+            state: Mutex::new(State {
+                rules_origin: config.origin(),
+                seen: config.stamps(),
+                running: config,
+                loaded_at,
+                last_refusal: None,
+            }),
+            listeners: listeners.clone(),
+            gate: Arc::clone(&gate),
+        });
+        let mut server = Hosted::new();
+        let data = crate::proxy::App::new(gate, listeners);
+        server.add(Prebound::new("data", data, bound, threads).closed_by(&stopper));
+        let api = admin::App::new(Arc::clone(&inner) as Arc<dyn Operations>);
+        server.add(Prebound::new("admin", api, vec![admin], 1));
+        server.add(background_service(
+            "supervisor",
+            Supervisor(Arc::clone(&inner)),
+        ));
+        server.spawn(stopper).map_err(|source| StartError::System {
+            what: "cannot start a thread",
+            source,
+        })?;
+        Ok(Self(inner))
+    }
+
+    /// Where clients connect, with the ports that were really taken.
+    pub fn listeners(&self) -> impl Iterator<Item = &Address> {
+        self.0.listeners.iter().map(|(address, _)| address)
+    }
+
+    /// Where the admin API listens.
+    #[must_use]
+    pub fn admin_address(&self) -> &Address {
+        &self.0.admin_address
+    }
+
+    /// Reads the configuration file again.
+    pub fn reload(&self) {
+        self.0.reload();
+    }
+
+    /// Stops taking requests, lets those in flight finish, and returns when all have or `drain_timeout` has passed;
+    /// true if nothing had to be cut.
+    pub async fn drain(&self) -> bool {
+        let gate = &self.0.gate;
+        let settings = gate.generation().settings.clone();
+        gate.enter_phase(Phase::Draining);
+        tokio::time::sleep(settings.drain_delay).await;
+        self.0.stopper.close_listeners();
+        gate.enter_phase(Phase::Closing);
+        let finished = async {
+            let _ = tokio::time::timeout(CLOSING, gate.idle()).await;
+            gate.enter_phase(Phase::Shutdown);
+            gate.idle().await;
+        };
+        let is_finished = tokio::time::timeout(settings.drain_timeout, finished)
+            .await
+            .is_ok();
+        for (address, _) in &self.0.listeners {
+            if let Address::Unix(path) = address {
+                // pingora leaves the file behind; a missing one is as good as removed.
+                let _ = std::fs::remove_file(path);
+            }
+        }
+        is_finished
+    }
+
+    /// Ends every thread, cuts what is open, and writes what is left of the access log.
+    pub fn stop(&self) {
+        self.0.stopper.stop();
+        self.0.gate.log.close();
+    }
+}
+
+/// Takes the settings out of a configuration and makes a generation of them, keeping what stays the same.
+fn generation(
+    config: &mut Config,
+    number: u64,
+    previous: Option<&Generation>,
+    resources: &ResourceTable,
+    clock: &Clock,
+) -> Generation {
+    let upstreams: Vec<_> = config
+        .upstreams
+        .iter()
+        .map(|settings| {
+            let known = previous
+                .into_iter()
+                .flat_map(|previous| &previous.upstreams);
+            let same = known.into_iter().find(|known| known.settings() == settings);
+            let fresh = || Arc::new(Upstream::new(settings.clone(), clock.clone()));
+            same.cloned().unwrap_or_else(fresh)
+        })
+        .collect();
+    let route = |resource| Route::new(resource, &upstreams, resources);
+    Generation {
+        number,
+        rules: Rules::new(std::mem::take(&mut config.rules)),
+        policy: Arc::new(Policy::new(
+            std::mem::take(&mut config.policy),
+            previous.map(|previous| &*previous.policy),
+        )),
+        routes: config.resources.iter().map(route).collect(),
+        upstreams,
+        settings: config.server.clone(),
+    }
+}
+
+fn admin_settings(config: &Config) -> admin::Settings {
+    let is_local = match &config.admin.address {
+        Address::Tcp(address) => address.ip().is_loopback(),
+        Address::Unix(_) => true,
+    };
+    admin::Settings {
+        token: config.admin.token.clone(),
+        is_local,
+    }
+}
+
+impl Inner {
+    fn reload(&self) -> admin::Reload {
+        let mut state = self.state.lock();
+        let judged = config::load(&self.path, Secrets::Required);
+        let seen = state.running.stamps();
+        let are_files_unchanged = seen == state.seen;
+        state.seen = seen;
+        let config = match judged {
+            Ok(config) => config,
+            Err(report) => return self.refuse(&mut state, report),
+        };
+        if config.hash == state.running.hash && are_files_unchanged {
+            self.gate.stats.count_reload(ReloadResult::Unchanged);
+            return self.in_force("unchanged", &[]);
+        }
+        let running = self.gate.generation();
+        match self.prepare(&state, config, &running) {
+            Err(report) => self.refuse(&mut state, report),
+            Ok((config, prepared)) => self.commit(&mut state, config, prepared, &running),
+        }
+    }
+
+    /// Does all that can fail, and changes nothing.
+    fn prepare(
+        &self,
+        state: &State,
+        mut config: Config,
+        running: &Generation,
+    ) -> Result<(Config, Prepared), Report> {
+        let diagnostics = config::needs_restart(&state.running, &config);
+        if !diagnostics.is_empty() {
+            return Err(Report { diagnostics });
+        }
+        let listeners = config.server.listeners.iter();
+        let tls = listeners.map(|listener| listener.tls.as_ref().map(server_config).transpose());
+        let tls: Result<Vec<_>, TlsError> = tls.collect();
+        let tls = tls.map_err(|error| config.refusal("tls", &chain(&error)))?;
+        if config.access_log != state.running.access_log
+            || matches!(config.access_log.target, telemetry::LogTarget::File(_))
+        {
+            let opened = self
+                .gate
+                .log
+                .open(&config.access_log, self.gate.clock.clone());
+            opened.map_err(|error| {
+                config.refusal(
+                    "access_log",
+                    &format!("cannot open the access log: {error}"),
+                )
+            })?;
+        }
+        let (number, clock) = (running.number + 1, &self.gate.clock);
+        let generation = generation(
+            &mut config,
+            number,
+            Some(running),
+            &self.gate.resources,
+            clock,
+        );
+        Ok((config, Prepared { generation, tls }))
+    }
+
+    /// Swaps everything in; nothing here can fail.
+    fn commit(
+        &self,
+        state: &mut State,
+        config: Config,
+        prepared: Prepared,
+        running: &Generation,
+    ) -> admin::Reload {
+        let Prepared { generation, tls } = prepared;
+        for ((_, acceptor), tls) in self.listeners.iter().zip(tls) {
+            match (acceptor.load_full(), tls) {
+                (Some(acceptor), Some(tls)) => acceptor.swap(tls),
+                (None, Some(tls)) => acceptor.store(Some(Arc::new(Acceptor::of(tls)))),
+                (_, None) => acceptor.store(None),
+            }
+        }
+        let fresh = generation.policy.counting_from_zero(&running.policy);
+        self.gate.apply(generation);
+        self.admin.store(Arc::new(admin_settings(&config)));
+        let mut warnings: Vec<Value> = config.warnings.iter().map(|found| json!(found)).collect();
+        warnings.extend(fresh.iter().map(|name| {
+            json!({
+                "severity": "warning",
+                "code": "counts_from_zero",
+                "message": format!(
+                    "limit `{name}` counts something else than before, so it begins at zero; \
+                     what is in flight is not in its count"
+                ),
+            })
+        }));
+        state.rules_origin = config.origin();
+        state.seen = config.stamps();
+        state.running = config;
+        state.loaded_at = self.gate.clock.unix_time();
+        self.gate.stats.count_reload(ReloadResult::Applied);
+        self.in_force("applied", &warnings)
+    }
+
+    fn in_force(&self, result: &str, warnings: &[Value]) -> admin::Reload {
+        let generation = self.gate.generation().number;
+        tracing::info!(
+            generation,
+            result,
+            warnings = warnings.len(),
+            "configuration reloaded"
+        );
+        let answer = json!({ "generation": generation, "result": result, "warnings": warnings });
+        admin::Reload {
+            is_in_force: true,
+            answer,
+        }
+    }
+
+    fn refuse(&self, state: &mut State, report: Report) -> admin::Reload {
+        let generation = self.gate.generation().number;
+        tracing::error!(
+            generation,
+            "configuration refused, the running one stays\n{report}"
+        );
+        self.gate.stats.count_reload(ReloadResult::Refused);
+        let at = config::rfc3339(self.gate.clock.unix_time());
+        let diagnostics: &[Diagnostic] = &report.diagnostics;
+        state.last_refusal = Some(json!({ "at": at, "diagnostics": diagnostics }));
+        let answer = json!({
+            "generation": generation,
+            "result": "refused",
+            "diagnostics": diagnostics,
+        });
+        admin::Reload {
+            is_in_force: false,
+            answer,
+        }
+    }
+
+    /// Whether a file has changed since it was last judged.
+    fn is_stale(&self) -> bool {
+        let state = self.state.lock();
+        state.running.stamps() != state.seen
+    }
+}
+
+/// An error with its causes, once.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
+impl Operations for Inner {
+    fn settings(&self) -> admin::Settings {
+        self.admin.load().as_ref().clone()
+    }
+
+    fn is_ready(&self) -> bool {
+        self.gate.phase() == Phase::Running
+    }
+
+    fn generation(&self) -> u64 {
+        self.gate.generation().number
+    }
+
+    fn policy(&self) -> Arc<Policy> {
+        Arc::clone(&self.gate.generation().policy)
+    }
+
+    fn registry(&self) -> &Registry {
+        &self.gate.registry
+    }
+
+    fn live(&self) -> &Live {
+        &self.gate.live
+    }
+
+    fn now(&self) -> Instant {
+        self.gate.clock.now()
+    }
+
+    fn uptime(&self) -> Duration {
+        self.now().saturating_duration_since(self.started)
+    }
+
+    fn upstreams(&self) -> Value {
+        let generation = self.gate.generation();
+        let upstreams = generation.upstreams.iter().map(|upstream| {
+            json!({
+                "name": upstream.name(),
+                "endpoints": [upstream.settings().endpoint.to_string()],
+                "healthy": upstream.is_up(),
+            })
+        });
+        upstreams.collect()
+    }
+
+    fn metrics(&self) -> String {
+        let generation = self.gate.generation();
+        let upstreams = generation.upstreams.iter();
+        telemetry::exposition(&Sources {
+            snapshot: self.gate.registry.snapshot(&generation.policy),
+            resources: &self.gate.resources,
+            gate: &self.gate.stats,
+            live: &self.gate.live,
+            log: &self.gate.log,
+            generation: generation.number,
+            upstreams: upstreams.map(|of| (of.name().into(), of.is_up())).collect(),
+            now: self.now(),
+        })
+    }
+
+    fn configuration(&self) -> Value {
+        let state = self.state.lock();
+        json!({
+            "generation": self.generation(),
+            "loaded_at": config::rfc3339(state.loaded_at),
+            "hash": state.running.hash,
+            "yaml": state.running.text,
+            "last_refusal": state.last_refusal,
+        })
+    }
+
+    fn reload(&self) -> admin::Reload {
+        Self::reload(self)
+    }
+
+    fn explain(&self, ask: &Ask) -> Result<Value, String> {
+        let mut request = http::Request::builder()
+            .method(ask.method.as_str())
+            .uri(&ask.path);
+        for (name, value) in &ask.headers {
+            request = request.header(name, value);
+        }
+        let request = request
+            .body(())
+            .map_err(|error| format!("this is no request: {error}"))?;
+        let (head, ()) = request.into_parts();
+        let generation = self.gate.generation();
+        let trusted = generation.settings.trusted_proxies.clone();
+        let peer = Peer {
+            address: ask.client,
+            common_name: None,
+            trusted,
+        };
+        let origin = self.state.lock().rules_origin.clone();
+        let (rules, policy) = (&generation.rules, &generation.policy);
+        Ok(json!(config::explain::explain(
+            &origin, rules, policy, &head, &peer
+        )))
+    }
+}
+
+/// What happens beside the requests: sweeping, auditing, watching files.
+struct Supervisor(Arc<Inner>);
+
+#[async_trait]
+impl BackgroundService for Supervisor {
+    async fn start(&self, mut shutdown: ShutdownWatch) {
+        let gate = &self.0.gate;
+        let mut auditor = Auditor::default();
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        for tick in 1u32.. {
+            tokio::select! {
+                _ = ticks.tick() => {}
+                _ = shutdown.changed() => return,
+            }
+            let policy = Arc::clone(&gate.generation().policy);
+            gate.registry.sweep();
+            if tick.is_multiple_of(PEAK_TICKS) {
+                gate.registry.turn_peaks(&policy);
+            }
+            let leaks = auditor.scan(&gate.registry, &policy, &gate.live);
+            if leaks > 0 {
+                gate.stats.leaks.fetch_add(leaks, Ordering::Relaxed);
+                tracing::error!(leaks, "counts stand apart from the live requests");
+            }
+            if self.0.is_stale() {
+                self.0.reload();
+            }
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! `tidegate serve`: runs the gate until a signal ends it.
+//!
+//! HUP reloads, TERM and INT drain and end with 0, a second one ends at once with 1. One line on standard error says when
+//! and where the gate listens. Never handles a request: this thread waits for signals only.
+
+use std::any::Any;
+use std::io::{IsTerminal as _, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use anyhow::Context as _;
+use signal_hook::consts::SIGHUP;
+use tokio::runtime::Builder;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+use super::demo;
+use crate::app::App;
+use crate::clock::Clock;
+use crate::config::{self, Secrets};
+use crate::proxy::Address;
+
+/// What is served.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The configuration.
+    #[arg(short, long, env = "TIDEGATE_CONFIG", default_value = "tidegate.yaml")]
+    pub config: PathBuf,
+}
+
+/// Serves until a signal ends it.
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    // Until the handler below is in place, a HUP must not end the process, as is its default.
+    signal_hook::flag::register(SIGHUP, Arc::new(AtomicBool::new(false)))?;
+    let mut err = std::io::stderr();
+    let config = match config::load(&args.config, Secrets::Required) {
+        Ok(config) => config,
+        Err(report) => {
+            writeln!(err, "{report}")?;
+            return Ok(ExitCode::FAILURE);
+        }
+    };
+    for warning in &config.warnings {
+        writeln!(err, "{warning}")?;
+    }
+    log_to_stderr();
+    let app = App::start(config, Clock::default())?;
+    writeln!(err, "{}", ready_line(&app))?;
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let code = runtime.block_on(until_signalled(&app))?;
+    app.stop();
+    Ok(code)
+}
+
+/// `tidegate: ready listeners=… admin=…`, for people and scripts that wait for it.
+fn ready_line(app: &App) -> String {
+    let listeners: Vec<_> = app.listeners().map(ToString::to_string).collect();
+    format!(
+        "tidegate: ready listeners={} admin={}",
+        listeners.join(","),
+        app.admin_address()
+    )
+}
+
+async fn until_signalled(app: &App) -> anyhow::Result<ExitCode> {
+    let mut hang_up = signal(SignalKind::hangup())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    loop {
+        tokio::select! {
+            _ = hang_up.recv() => app.reload(),
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+        }
+    }
+    tracing::info!("draining");
+    tokio::select! {
+        is_finished = app.drain() => {
+            if !is_finished {
+                tracing::warn!("drain_timeout passed, what was left is cut");
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        _ = terminate.recv() => Ok(ExitCode::FAILURE),
+        _ = interrupt.recv() => Ok(ExitCode::FAILURE),
+    }
+}
+
+/// Runs the demo with the gate in this process.
+pub fn demo(args: &demo::Args, out: &mut impl Write) -> anyhow::Result<ExitCode> {
+    let runtime = Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(demo::run(args, out, start_for_demo))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn start_for_demo(yaml: &str) -> anyhow::Result<demo::Gate> {
+    let config = config::parse("demo.yaml".as_ref(), yaml, Secrets::Required)?;
+    let app = App::start(config, Clock::default())?;
+    let tcp = |address: &Address| match address {
+        Address::Tcp(address) => Ok(*address),
+        Address::Unix(_) => anyhow::bail!("the demo listens on TCP"),
+    };
+    let address = tcp(app.listeners().next().context("the demo has a listener")?)?;
+    let admin = tcp(app.admin_address())?;
+    let guard: Box<dyn Any + Send> = Box::new(StopOnDrop(app));
+    Ok(demo::Gate {
+        address,
+        admin,
+        guard,
+    })
+}
+
+struct StopOnDrop(App);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.stop();
+    }
+}
+
+/// What the program says about itself goes to standard error; `TIDEGATE_LOG` takes tracing's directives.
+fn log_to_stderr() {
+    let filter = EnvFilter::try_from_env("TIDEGATE_LOG")
+        .unwrap_or_else(|_| EnvFilter::new("info,pingora_core=warn"));
+    let is_terminal = std::io::stderr().is_terminal();
+    let logger = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(is_terminal);
+    // A second logger in one process, as tests may have, changes nothing.
+    let _ = logger.try_init();
+}

@@ -1,0 +1,384 @@
+//! The section `limits`.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::Deserialize;
+use serde::de::{Deserializer, Error, MapAccess, Visitor};
+
+use super::resource::Priority;
+use super::scalar::{At, Scalar, Unbuilt, from_map};
+
+/// How much may be in flight for a key.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct Limit {
+    /// Its name in refusals, metrics and logs.
+    ///
+    /// Required. Range: 1 to 64 lower-case letters, digits, `-`, `_` and `.`. Example: `account`.
+    pub(in crate::config) name: At<String>,
+    /// What it counts on, in any combination: `account`, `resource`, `group`, `upstream`, `client_network` (the /24 of IPv4, the
+    /// /56 of IPv6), `process` (this sidecar only), `{ header: NAME }`, `{ path: CAPTURE }`. Requests without a value
+    /// share the key `-`, so that leaving a header away evades nothing.
+    ///
+    /// Default: `[]`, one count for all. Range: up to 8, and up to 8 headers and captures over all limits. Example: `[account, resource]`.
+    pub(in crate::config) per: Option<Vec<At<Per>>>,
+    /// How many places a key has; 0 is closed. `{ per_endpoint: … }`, `{ adaptive: … }` and `{ follow: … }` are not built yet.
+    ///
+    /// Required. Range: 0 to 1,000,000,000. Example: `100`.
+    #[schemars(extend("x-kind" = "number"))]
+    pub(in crate::config) max: At<Max>,
+    /// The only resources it covers.
+    ///
+    /// Default: all. Example: `[calls]`.
+    pub(in crate::config) resources: Option<At<Vec<At<String>>>>,
+    /// Resources it leaves out.
+    ///
+    /// Default: none. Example: `[signal]`.
+    pub(in crate::config) except: Option<Vec<At<String>>>,
+    /// The only upstreams it covers.
+    ///
+    /// Default: all. Example: `[api]`.
+    pub(in crate::config) upstreams: Option<At<Vec<At<String>>>>,
+    /// Whether leases count. Not built yet.
+    ///
+    /// Default: `count` where the key holds the account, else `skip`. Example: `skip`.
+    pub(in crate::config) leases: Option<At<Leases>>,
+    /// Places of accounts and groups of their own; the account's goes before its group's.
+    ///
+    /// Default: none. Range: up to 100,000 over all limits. Example: `[{ account: AC_GOLD, max: 300 }, { group: gold, max: 200 }]`.
+    pub(in crate::config) overrides: Option<Vec<At<Override>>>,
+    /// What is counted; only `in_flight` is built.
+    ///
+    /// Default: `in_flight`. Example: `in_flight`.
+    pub(in crate::config) count: Option<At<Count>>,
+    /// `enforce` refuses what does not fit, `shadow` only counts and notes, `off` does neither.
+    ///
+    /// Default: `enforce`. Example: `shadow`.
+    pub(in crate::config) mode: Option<Mode>,
+    /// The store that holds one count for all sidecars. Not built yet.
+    ///
+    /// Default: each sidecar counts by itself. Example: `central`.
+    pub(in crate::config) shared: Option<At<String>>,
+    /// The ladder: what is tried with a request that does not fit, in order. Only `reject` is built.
+    ///
+    /// Default: `[reject]`, with status 429 where the key holds account, group, header, path or client network, else 503.
+    /// Example: `[{ reject: { status: 429 } }]`.
+    pub(in crate::config) when_full: Option<Vec<At<Step>>>,
+}
+
+/// Whether leases count.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(in crate::config) enum Leases {
+    /// They do.
+    Count,
+    /// Their places return at the last byte.
+    Skip,
+}
+
+/// What a limit does with a request that does not fit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(in crate::config) enum Mode {
+    /// Refuses it.
+    Enforce,
+    /// Lets it through and notes it.
+    Shadow,
+    /// Counts nothing.
+    #[serde(alias = "false")]
+    Off,
+}
+
+/// Places of one account or group.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct Override {
+    /// The account.
+    ///
+    /// Required, unless `group` is given. Example: `AC_GOLD`.
+    pub(in crate::config) account: Option<At<String>>,
+    /// The group.
+    ///
+    /// Required, unless `account` is given. Example: `gold`.
+    pub(in crate::config) group: Option<At<String>>,
+    /// How many places its key has.
+    ///
+    /// Required. Range: 0 to 1,000,000,000. Example: `300`.
+    #[schemars(extend("x-kind" = "number"))]
+    pub(in crate::config) max: At<Scalar>,
+}
+
+/// What is counted.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[expect(
+    dead_code,
+    reason = "what is inside belongs to features that are not built"
+)]
+pub(in crate::config) enum Count {
+    /// What is in flight.
+    InFlight,
+    /// What is in flight and began within this time. Not built yet.
+    InFlightStartedWithin(Scalar),
+    /// What began within this time. Not built yet.
+    StartsPer(Scalar),
+    /// What ended within this time. Not built yet.
+    CompletionsPer(Scalar),
+}
+
+/// One step of a ladder.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[expect(
+    dead_code,
+    reason = "what is inside belongs to features that are not built"
+)]
+pub(in crate::config) enum Step {
+    /// Wait for a place. Not built yet.
+    Queue(Queue),
+    /// Wait a fixed time and ask again. Not built yet.
+    Slow(Slow),
+    /// Go over the limit, marked. Not built yet.
+    Admit(Admit),
+    /// Go to another upstream. Not built yet.
+    Reroute(String),
+    /// Be refused.
+    Reject(Option<Reject>),
+}
+
+/// Waiting for a place.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[expect(
+    dead_code,
+    reason = "the feature is not built; the file may not ask for it"
+)]
+pub(in crate::config) struct Queue {
+    /// How many may wait. Not built yet.
+    ///
+    /// Required. Example: `100`.
+    #[schemars(extend("x-kind" = "number"))]
+    pub(in crate::config) length: At<Scalar>,
+    /// How long. Not built yet.
+    ///
+    /// Required. Example: `2s`.
+    #[schemars(extend("x-kind" = "duration"))]
+    pub(in crate::config) timeout: At<Scalar>,
+    /// How many of one account. Not built yet.
+    ///
+    /// Default: `length`. Example: `20`.
+    #[schemars(extend("x-kind" = "number"))]
+    pub(in crate::config) per_account: Option<At<Scalar>>,
+}
+
+/// Waiting a fixed time and asking again.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[expect(
+    dead_code,
+    reason = "the feature is not built; the file may not ask for it"
+)]
+pub(in crate::config) struct Slow {
+    /// How long each time. Not built yet.
+    ///
+    /// Required. Example: `200ms`.
+    #[schemars(extend("x-kind" = "duration"))]
+    pub(in crate::config) delay: At<Scalar>,
+    /// How often. Not built yet.
+    ///
+    /// Default: `1`. Example: `3`.
+    #[schemars(extend("x-kind" = "number"))]
+    pub(in crate::config) times: Option<At<Scalar>>,
+    /// How many may wait at once. Not built yet.
+    ///
+    /// Required. Example: `100`.
+    #[schemars(extend("x-kind" = "number"))]
+    pub(in crate::config) length: Option<At<Scalar>>,
+}
+
+/// Going over the limit, marked.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[expect(
+    dead_code,
+    reason = "the feature is not built; the file may not ask for it"
+)]
+pub(in crate::config) struct Admit {
+    /// The harder limit. Not built yet.
+    ///
+    /// Required. Example: `120`.
+    #[schemars(extend("x-kind" = "number"))]
+    pub(in crate::config) up_to: At<Scalar>,
+    /// The priority it goes on with. Not built yet.
+    ///
+    /// Default: `low`. Example: `low`.
+    pub(in crate::config) priority: Option<Priority>,
+    /// The word that the upstream, the log and the metrics see. Not built yet.
+    ///
+    /// Default: `overage`. Example: `overage`.
+    pub(in crate::config) mark: Option<String>,
+}
+
+/// Being refused.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct Reject {
+    /// The HTTP status.
+    ///
+    /// Default: 429 where the key holds account, group, header, path or client network, else 503. Range: 400 to 599. Example: `429`.
+    #[schemars(extend("x-kind" = "number"))]
+    pub(in crate::config) status: Option<At<Scalar>>,
+}
+
+/// One thing that a limit counts on: a word, or a word and a name.
+#[derive(Debug)]
+pub(in crate::config) struct Per {
+    pub(in crate::config) dimension: String,
+    pub(in crate::config) name: Option<At<String>>,
+}
+
+impl<'de> Deserialize<'de> for Per {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct PerVisitor;
+        impl<'de> Visitor<'de> for PerVisitor {
+            type Value = Per;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(
+                    "a dimension such as `account`, or `{ header: NAME }`, `{ path: CAPTURE }`",
+                )
+            }
+            fn visit_str<E>(self, word: &str) -> Result<Per, E> {
+                Ok(Per {
+                    dimension: word.to_owned(),
+                    name: None,
+                })
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Per, A::Error> {
+                let only_one = "`{ header: NAME }` or `{ path: CAPTURE }`, one entry each";
+                let (dimension, name) = map
+                    .next_entry()?
+                    .ok_or_else(|| A::Error::custom(format!("expected {only_one}")))?;
+                if map.next_entry::<String, Unbuilt>()?.is_some() {
+                    return Err(A::Error::custom(format!("expected {only_one}")));
+                }
+                Ok(Per {
+                    dimension,
+                    name: Some(name),
+                })
+            }
+        }
+        deserializer.deserialize_any(PerVisitor)
+    }
+}
+
+impl JsonSchema for Per {
+    fn schema_name() -> Cow<'static, str> {
+        "Per".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let words = [
+            "account",
+            "resource",
+            "group",
+            "upstream",
+            "client_network",
+            "process",
+        ];
+        let named = |kind: &str| {
+            json_schema!({
+                "type": "object", "properties": { kind: { "type": "string" } },
+                "required": [kind], "additionalProperties": false,
+            })
+        };
+        json_schema!({ "anyOf": [{ "enum": words }, named("header"), named("path")] })
+    }
+}
+
+/// How many places a key has.
+#[derive(Debug)]
+#[expect(
+    dead_code,
+    reason = "what is inside belongs to features that are not built"
+)]
+pub(in crate::config) enum Max {
+    /// So many.
+    Fixed(Scalar),
+    /// As many as a rule says.
+    Moving(MovingMax),
+}
+
+/// A maximum that moves. Not built yet.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[expect(
+    dead_code,
+    reason = "the feature is not built; the file may not ask for it"
+)]
+pub(in crate::config) struct MovingMax {
+    /// So many for each healthy endpoint. Not built yet.
+    ///
+    /// Default: none. Example: `50`.
+    pub(in crate::config) per_endpoint: Option<Scalar>,
+    /// Of this upstream. Not built yet.
+    ///
+    /// Default: none. Example: `api`.
+    pub(in crate::config) of: Option<String>,
+    /// As many as latency allows. Not built yet.
+    ///
+    /// Default: none. Example: `{}`.
+    pub(in crate::config) adaptive: Option<Unbuilt>,
+    /// As many as were used of late. Not built yet.
+    ///
+    /// Default: none. Example: `{}`.
+    pub(in crate::config) follow: Option<Unbuilt>,
+}
+
+impl<'de> Deserialize<'de> for Max {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct MaxVisitor;
+        impl<'de> Visitor<'de> for MaxVisitor {
+            type Value = Max;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a number of places")
+            }
+            fn visit_u64<E>(self, number: u64) -> Result<Max, E> {
+                Ok(Max::Fixed(Scalar(number.to_string())))
+            }
+            fn visit_i64<E>(self, number: i64) -> Result<Max, E> {
+                Ok(Max::Fixed(Scalar(number.to_string())))
+            }
+            fn visit_f64<E>(self, number: f64) -> Result<Max, E> {
+                Ok(Max::Fixed(Scalar(number.to_string())))
+            }
+            fn visit_bool<E>(self, word: bool) -> Result<Max, E> {
+                Ok(Max::Fixed(Scalar(
+                    if word { "on" } else { "off" }.to_owned(),
+                )))
+            }
+            fn visit_str<E>(self, text: &str) -> Result<Max, E> {
+                Ok(Max::Fixed(Scalar(text.to_owned())))
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Max, A::Error> {
+                from_map(map).map(Max::Moving)
+            }
+        }
+        deserializer.deserialize_any(MaxVisitor)
+    }
+}
+
+impl JsonSchema for Max {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> Cow<'static, str> {
+        "Max".into()
+    }
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let moving = generator.subschema_for::<MovingMax>();
+        json_schema!({ "anyOf": [{ "type": "integer", "minimum": 0, "maximum": 1_000_000_000 }, moving] })
+    }
+}

@@ -1,0 +1,83 @@
+//! What the file says, as it says it: the mirror of the YAML that serde fills.
+//!
+//! Every key has its meaning, default, range and an example in its doc comment; the reference and the JSON Schema are
+//! made of these comments. Optional keys are `Option`s, and what is absent is decided in `resolve`. Never any
+//! logic here, and never serde's `flatten`, `untagged` or internal tags: they lose the places that diagnostics point at.
+
+mod accounts;
+mod limit;
+mod operate;
+mod resource;
+mod scalar;
+mod server;
+mod upstream;
+
+pub(super) use accounts::{
+    Accounts, Algorithm, BasicAuth, ClientCertificate, Group, Identify, Key,
+};
+pub(super) use limit::{Count, Limit, Max, Mode, Per, Step};
+pub(super) use operate::{AccessLog, Admin, LogFormat, Notify, Store};
+pub(super) use resource::{Departed, Match, Priority, Resource, Stream};
+pub(super) use scalar::{At, Named, OneOrMany, Scalar, Secret, Unbuilt};
+pub(super) use server::{Headers, Listener, Server, Tls};
+pub(super) use upstream::{Protocol, Upstream};
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use scalar::present;
+
+/// The configuration of one Tidegate.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct File {
+    /// Where clients connect, and what holds for all of them.
+    ///
+    /// Required. Example: `{ listeners: [{ address: "127.0.0.1:8080" }] }`.
+    pub(super) server: Server,
+    /// The admin API.
+    ///
+    /// Default: listening on `127.0.0.1:9901`, without a token. Example: `{ address: "127.0.0.1:9901" }`.
+    pub(super) admin: Option<Admin>,
+    /// One JSON object a request.
+    ///
+    /// Default: to standard output. Example: `{ path: off }`.
+    pub(super) access_log: Option<AccessLog>,
+    /// The APIs behind the gate, by name.
+    ///
+    /// Required. Range: 1 to 1,000. Example: `{ api: { endpoints: ["127.0.0.1:3000"] } }`.
+    pub(super) upstreams: At<Named<Upstream>>,
+    /// Where requests go that no resource matches (they are the resource `other`), and those of resources that name no upstream.
+    ///
+    /// Default: the only upstream; required when there are several. Example: `api`.
+    pub(super) default_upstream: Option<At<String>>,
+    /// Keys that verify bearer tokens, by name.
+    ///
+    /// Default: none. Range: up to 100. Example: `{ gateway: { algorithm: RS256, public: { file: gw.pem } } }`.
+    pub(super) keys: Option<Named<Key>>,
+    /// Who pays for a request.
+    ///
+    /// Default: everybody is the account `anonymous`. Example: `{ identify: [{ header: x-account }] }`.
+    pub(super) accounts: Option<Accounts>,
+    /// The kinds of things that requests act on; the first that matches wins.
+    ///
+    /// Default: none, and every request is the resource `other`. Range: up to 1,000. Example: `[{ name: calls, match: { path: "/calls" } }]`.
+    pub(super) resources: Option<Vec<Resource>>,
+    /// How much may be in flight; a request must fit all limits that apply to it.
+    ///
+    /// Default: none. Range: up to 1,000. Example: `[{ name: account, per: [account], max: 100 }]`.
+    pub(super) limits: Option<Vec<Limit>>,
+    /// Who is told when an account meets a limit: once per account, limit and episode. Not built yet.
+    ///
+    /// Default: nobody. Example: `{ url: "http://127.0.0.1:7000/over-limit" }`.
+    pub(super) notify: Option<At<Notify>>,
+    /// Redis or Valkey servers that hold the counts of shared limits, by name. Not built yet.
+    ///
+    /// Default: none. Example: `{ central: { redis: "redis://127.0.0.1:6379" } }`.
+    pub(super) stores: Option<At<Named<Store>>>,
+    /// The presence plugin, mounted with `upstream: presence` in a resource. Not built yet.
+    ///
+    /// Default: not mounted. Example: `{}`.
+    #[serde(default, deserialize_with = "present")]
+    pub(super) presence: Option<At<Unbuilt>>,
+}

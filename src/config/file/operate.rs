@@ -1,0 +1,104 @@
+//! The sections for those who run it: `admin`, `access_log`, `notify`, `stores`.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::scalar::{At, Scalar, Secret, present};
+
+/// The admin API.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct Admin {
+    /// Where it listens. Changing it needs a restart.
+    ///
+    /// Default: `127.0.0.1:9901`. Example: `unix:/run/tidegate-admin.sock`.
+    pub(in crate::config) address: Option<At<String>>,
+    /// The bearer token that every call but `/live` and `/ready` must show; off loopback, writes are refused without one.
+    ///
+    /// Default: none. Example: `{ env: TIDEGATE_ADMIN_TOKEN }`.
+    #[serde(default, deserialize_with = "present")]
+    pub(in crate::config) token: Option<At<Secret>>,
+}
+
+/// One JSON object a request.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct AccessLog {
+    /// Where it goes: a file, `stdout`, `stderr` or `off`. A relative path begins at the configuration's own directory.
+    ///
+    /// Default: `stdout`. Example: `/var/log/tidegate/access.log`.
+    #[schemars(extend("x-kind" = "file or word"))]
+    pub(in crate::config) path: Option<At<Scalar>>,
+    /// How a line looks; only `json` is built.
+    ///
+    /// Default: `json`. Example: `json`.
+    pub(in crate::config) format: Option<At<LogFormat>>,
+}
+
+/// How a line of the access log looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(in crate::config) enum LogFormat {
+    /// One JSON object.
+    Json,
+    /// For reading. Not built yet.
+    Human,
+}
+
+/// Who is told when an account meets a limit.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[expect(
+    dead_code,
+    reason = "the feature is not built; the file may not ask for it"
+)]
+pub(in crate::config) struct Notify {
+    /// Where the message is posted. Not built yet.
+    ///
+    /// Required. Example: `http://127.0.0.1:7000/over-limit`.
+    pub(in crate::config) url: At<String>,
+    /// What the message is signed with. Not built yet.
+    ///
+    /// Default: none. Example: `{ env: HOOK_SECRET }`.
+    pub(in crate::config) secret: Option<At<Secret>>,
+}
+
+/// A server that holds the counts of shared limits.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[expect(
+    dead_code,
+    reason = "the feature is not built; the file may not ask for it"
+)]
+pub(in crate::config) struct Store {
+    /// Its address. Not built yet.
+    ///
+    /// Required. Example: `redis://127.0.0.1:6379`.
+    pub(in crate::config) redis: At<String>,
+    /// How long a sidecar's slice is its own. Not built yet.
+    ///
+    /// Default: `5s`. Example: `10s`.
+    #[schemars(extend("x-kind" = "duration"))]
+    pub(in crate::config) lease: Option<At<Scalar>>,
+    /// How many sidecars are assumed until the store was seen. Not built yet.
+    ///
+    /// Default: `1`. Example: `3`.
+    #[schemars(extend("x-kind" = "number"))]
+    pub(in crate::config) replicas: Option<At<Scalar>>,
+    /// What holds while the store cannot be reached. Not built yet.
+    ///
+    /// Default: `share`. Example: `open`.
+    pub(in crate::config) when_away: Option<At<WhenAway>>,
+}
+
+/// What holds while a store cannot be reached.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(in crate::config) enum WhenAway {
+    /// Each sidecar has its share.
+    Share,
+    /// Everything passes.
+    Open,
+    /// Nothing passes.
+    Closed,
+}

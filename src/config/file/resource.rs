@@ -1,0 +1,122 @@
+//! The section `resources`.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::scalar::{At, Named, OneOrMany, Scalar};
+
+/// One kind of thing that requests act on.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct Resource {
+    /// Its name in limits, metrics, logs and answers.
+    ///
+    /// Required. Range: 1 to 64 lower-case letters, digits, `-`, `_` and `.`; not `other` or `presence`. Example: `calls`.
+    pub(in crate::config) name: At<String>,
+    /// What its requests look like; everything that is set must fit.
+    ///
+    /// Required. Example: `{ methods: [POST], path: "/accounts/{account}/calls" }`.
+    #[serde(rename = "match")]
+    pub(in crate::config) matches: Match,
+    /// Where its requests go.
+    ///
+    /// Default: the default upstream. Example: `api`.
+    pub(in crate::config) upstream: Option<At<String>>,
+    /// How many places a request takes in each limit.
+    ///
+    /// Default: `1`. Range: 1 to 1,000,000. Example: `5`.
+    #[schemars(extend("x-kind" = "number"))]
+    pub(in crate::config) cost: Option<At<Scalar>>,
+    /// Who goes first when not everybody can.
+    ///
+    /// Default: `normal`. Example: `high`.
+    pub(in crate::config) priority: Option<Priority>,
+    /// For work that outlives its response: a 2xx turns the permit into a lease. Not built yet.
+    ///
+    /// Default: the permit ends as `stream` says. Example: `{ hold_up_to: 4h }`.
+    pub(in crate::config) completion: Option<At<Completion>>,
+    /// How long a request holds its places: `headers`, `body_end`, or `{ first: 10s }`.
+    ///
+    /// Default: `body_end`. Example: `{ first: 10s }`.
+    pub(in crate::config) stream: Option<At<Stream>>,
+    /// What happens upstream when the client leaves before the answer is through: `close`, or `{ finish: 10s }`.
+    ///
+    /// Default: `close`. Example: `{ finish: 10s }`.
+    pub(in crate::config) departed: Option<At<Departed>>,
+    /// Forwarded without being identified or limited; for health probes.
+    ///
+    /// Default: `false`. Example: `true`.
+    pub(in crate::config) exempt: Option<bool>,
+}
+
+/// What a resource's requests look like.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct Match {
+    /// One of these methods.
+    ///
+    /// Default: any. Example: `[GET, HEAD]`.
+    pub(in crate::config) methods: Option<OneOrMany>,
+    /// This host, or one of these, without port and compared without case.
+    ///
+    /// Default: any. Example: `api.example.com`.
+    pub(in crate::config) host: Option<OneOrMany>,
+    /// This path: `{name}` is one segment, `{*name}` the rest, and a suffix may follow a capture (`{name}.json`). Compared
+    /// after needless escapes, `.`, `..` and `//` are resolved.
+    ///
+    /// Default: any. Example: `/accounts/{account}/calls`.
+    pub(in crate::config) path: Option<At<String>>,
+    /// Each of these headers with this value; without a value, that it is there at all.
+    ///
+    /// Default: any. Range: up to 32. Example: `{ x-version: "2", x-debug: }`.
+    pub(in crate::config) headers: Option<Named<Option<At<Scalar>>>>,
+}
+
+/// Who goes first when not everybody can.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(in crate::config) enum Priority {
+    /// Waits for the others.
+    Low,
+    /// What is not said otherwise.
+    Normal,
+    /// Before the others.
+    High,
+}
+
+/// For work that outlives its response.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[expect(
+    dead_code,
+    reason = "the feature is not built; the file may not ask for it"
+)]
+pub(in crate::config) struct Completion {
+    /// The longest that a lease may last. Not built yet.
+    ///
+    /// Required. Example: `4h`.
+    #[schemars(extend("x-kind" = "duration"))]
+    pub(in crate::config) hold_up_to: At<Scalar>,
+}
+
+/// How long a request holds its places.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(in crate::config) enum Stream {
+    /// Until the response's head.
+    Headers,
+    /// Until the last byte of the response.
+    BodyEnd,
+    /// Until the last byte, but no longer than this after the response's head (0s to 24h).
+    First(At<Scalar>),
+}
+
+/// What happens upstream when the client leaves.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(in crate::config) enum Departed {
+    /// The upstream connection is cut.
+    Close,
+    /// The answer is drained for so long, with the place held (1ms to 24h).
+    Finish(At<Scalar>),
+}

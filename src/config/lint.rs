@@ -1,0 +1,277 @@
+//! What works, but hardly as it was meant: warnings about a configuration without errors.
+//!
+//! Each check is a function of the settings, and says only what it is sure of: a rule that may be shadowed is not
+//! reported, one that is, is. Never an error.
+
+use super::Config;
+use super::diagnostic::Place;
+use super::resolve::{Context, OTHER};
+use crate::admission::{Dimension, LimitSettings, Mode, ResourceId};
+use crate::classify::{AccountSource, ResourceMatch, Template, ValueSource};
+
+/// Where orchestrators look by custom.
+const PROBES: [&str; 3] = ["/healthz", "/livez", "/readyz"];
+
+/// All checks.
+pub(super) fn lint(cx: &mut Context<'_>, config: &Config) {
+    shadowed_resources(cx, config);
+    limits_that_cover_exempt_resources_only(cx, config);
+    costs_above_the_maximum(cx, config);
+    limited_probes(cx, config);
+    forgeable_accounts(cx, config);
+    captures_that_no_path_has(cx, config);
+    certificates_that_nobody_asks_for(cx, config);
+}
+
+fn shadowed_resources(cx: &mut Context<'_>, config: &Config) {
+    let matches: Vec<_> = config
+        .rules
+        .resources
+        .iter()
+        .map_while(|resource| resource.matches.as_ref())
+        .collect();
+    for (later, wanted) in matches.iter().enumerate() {
+        let Some(earlier) = matches[..later]
+            .iter()
+            .position(|wide| covers(wide, wanted))
+        else {
+            continue;
+        };
+        let names = (
+            &config.rules.resources[later].name,
+            &config.rules.resources[earlier].name,
+        );
+        let message = format!(
+            "resource `{}` never matches: `{}` takes all its requests",
+            names.0, names.1
+        );
+        cx.warning("shadowed", config.places.resources[later], message)
+            .hint(format!(
+                "the first that matches wins; move it above line {}",
+                config.resource_lines[earlier]
+            ));
+    }
+}
+
+/// Whether all requests that fit `narrow` fit `wide` too.
+fn covers(wide: &ResourceMatch, narrow: &ResourceMatch) -> bool {
+    let methods = wide.methods.is_empty()
+        || (!narrow.methods.is_empty()
+            && narrow
+                .methods
+                .iter()
+                .all(|method| wide.methods.contains(method)));
+    let is_wide_host = |host: &String| {
+        wide.hosts
+            .iter()
+            .any(|known| known.eq_ignore_ascii_case(host))
+    };
+    let hosts = wide.hosts.is_empty()
+        || (!narrow.hosts.is_empty() && narrow.hosts.iter().all(is_wide_host));
+    let path = match (&wide.path, &narrow.path) {
+        (None, _) => true,
+        (Some(wide), Some(narrow)) => wide.covers(narrow),
+        (Some(_), None) => false,
+    };
+    let headers = wide.headers.iter().all(|(name, value)| {
+        narrow
+            .headers
+            .iter()
+            .any(|(known, wanted)| known == name && (value.is_none() || value == wanted))
+    });
+    methods && hosts && path && headers
+}
+
+fn covered<'c>(config: &'c Config, limit: &'c LimitSettings) -> impl Iterator<Item = usize> + 'c {
+    config
+        .policy
+        .resources
+        .iter()
+        .enumerate()
+        .filter_map(move |(index, resource)| {
+            let id = ResourceId(u16::try_from(index).ok()?);
+            let is_covered = limit
+                .resources
+                .as_ref()
+                .is_none_or(|only| only.contains(&id))
+                && !limit.except.contains(&id)
+                && limit
+                    .upstreams
+                    .as_ref()
+                    .is_none_or(|only| only.contains(&resource.upstream))
+                && !resource.is_exempt;
+            is_covered.then_some(index)
+        })
+}
+
+fn limits_that_cover_exempt_resources_only(cx: &mut Context<'_>, config: &Config) {
+    for (limit, place) in config.policy.limits.iter().zip(&config.places.limits) {
+        if covered(config, limit).next().is_none() {
+            let message = format!(
+                "limit `{}` meets no request: all resources it covers are exempt",
+                limit.name
+            );
+            cx.warning("unreachable", *place, message)
+                .hint("take `exempt` away, or the limit");
+        }
+    }
+}
+
+fn costs_above_the_maximum(cx: &mut Context<'_>, config: &Config) {
+    for (limit, place) in config.policy.limits.iter().zip(&config.places.limits) {
+        if limit.mode == Mode::Off {
+            continue;
+        }
+        let own = limit.account_max.iter().map(|(_, max)| *max);
+        let of_groups = limit.group_max.iter().map(|(_, max)| *max);
+        let max = own.chain(of_groups).fold(limit.max, u32::max);
+        // A maximum of 0 is closed on purpose.
+        let dear = covered(config, limit)
+            .find(|&index| max > 0 && config.rules.resources[index].cost > max);
+        if let Some(index) = dear {
+            let resource = &config.rules.resources[index];
+            let message = format!(
+                "limit `{}` refuses every request of `{}`: each costs {} and there are {max} places",
+                limit.name, resource.name, resource.cost
+            );
+            cx.warning("never_fits", *place, message)
+                .hint("raise `max`, or lower the resource's `cost`");
+        }
+    }
+}
+
+fn limited_probes(cx: &mut Context<'_>, config: &Config) {
+    let falls_into = |path: &&str| {
+        let probe = Template::parse(path).expect("a plain path is a template");
+        config.rules.resources.iter().position(|resource| {
+            resource.matches.as_ref().is_none_or(|wanted| {
+                (wanted.methods.is_empty() || wanted.methods.contains(&http::Method::GET))
+                    && wanted.hosts.is_empty()
+                    && wanted.headers.is_empty()
+                    && wanted.path.as_ref().is_none_or(|path| path.covers(&probe))
+            })
+        })
+    };
+    let found: Vec<usize> = PROBES.iter().filter_map(falls_into).collect();
+    let is_said = found
+        .iter()
+        .any(|&index| config.rules.resources[index].is_exempt);
+    // The limit is named where the resource has no line.
+    let limited = found.iter().find_map(|&index| {
+        let mut limits = config.policy.limits.iter().zip(&config.places.limits);
+        let limit = limits.find(|(limit, _)| {
+            limit.mode != Mode::Off && covered(config, limit).any(|covered| covered == index)
+        })?;
+        Some((index, limit.1))
+    });
+    let Some((index, limit_place)) = limited.filter(|_| !is_said) else {
+        return;
+    };
+    let name = &config.rules.resources[index].name;
+    let place = config
+        .places
+        .resources
+        .get(index)
+        .copied()
+        .unwrap_or(*limit_place);
+    let message = format!(
+        "health probes are limited like everything else: `/healthz` and the like fall under `{name}`"
+    );
+    cx.warning("probes_limited", place, message).hint(
+        "put a resource before it: `- { name: probes, match: { path: /healthz }, exempt: true }`",
+    );
+}
+
+fn forgeable_accounts(cx: &mut Context<'_>, config: &Config) {
+    let enforced = || {
+        config
+            .policy
+            .limits
+            .iter()
+            .filter(|limit| limit.mode == Mode::Enforce)
+    };
+    let counts_accounts = |limit: &LimitSettings| limit.per.contains(&Dimension::Account);
+    if !enforced().any(counts_accounts) {
+        return;
+    }
+    if config.rules.identify.is_empty() {
+        let index = config
+            .policy
+            .limits
+            .iter()
+            .position(counts_accounts)
+            .unwrap_or(0);
+        let message = format!(
+            "limit `{}` counts accounts, but nothing identifies them: all are `{}`",
+            config.policy.limits[index].name, config.rules.unidentified
+        );
+        cx.warning("unidentified", config.places.limits[index], message)
+            .hint("say in `accounts.identify` where the account's name is found, such as `- header: x-account`");
+        return;
+    }
+    let can_evade = |dimension: &Dimension| {
+        matches!(
+            dimension,
+            Dimension::Account | Dimension::Group | Dimension::Value(_)
+        )
+    };
+    let is_last_line = |limit: &LimitSettings| !limit.per.iter().any(can_evade);
+    let forgeable = config
+        .rules
+        .identify
+        .iter()
+        .position(AccountSource::is_forgeable);
+    if let Some(index) = forgeable.filter(|_| !enforced().any(is_last_line)) {
+        let message =
+            "a client may claim any account here, and every limit counts on what the client claims";
+        cx.warning("forgeable", config.places.identify[index], message)
+            .hint("verify it in front of Tidegate or with `jwt`, or add a limit without it, such as `per: [client_network]`");
+    }
+}
+
+fn certificates_that_nobody_asks_for(cx: &mut Context<'_>, config: &Config) {
+    let mut tls = config
+        .server
+        .listeners
+        .iter()
+        .filter_map(|listener| listener.tls.as_ref());
+    let is_asked = tls.any(|tls| tls.client_ca.is_some());
+    let wanted = config
+        .rules
+        .identify
+        .iter()
+        .position(|source| matches!(source, AccountSource::ClientCertificate));
+    if let Some(index) = wanted.filter(|_| !is_asked) {
+        let message = "no client shows a certificate, because no listener asks for one";
+        cx.warning("no_client_ca", config.places.identify[index], message)
+            .hint("set `tls.client_ca` of a listener, or take the source away");
+    }
+}
+
+fn captures_that_no_path_has(cx: &mut Context<'_>, config: &Config) {
+    let has = |name: &str| {
+        let templates = config
+            .rules
+            .resources
+            .iter()
+            .filter_map(|resource| resource.matches.as_ref()?.path.as_ref());
+        templates
+            .into_iter()
+            .any(|template| template.names().any(|known| known == name))
+    };
+    let identify = config.rules.identify.iter().zip(&config.places.identify);
+    let identify = identify.filter_map(|(source, place)| match source {
+        AccountSource::Path(name) => Some((name, *place)),
+        _ => None,
+    });
+    let values = config.rules.values.iter().zip(&config.places.values);
+    let values = values.filter_map(|(source, place)| match source {
+        ValueSource::Path(name) => Some((name, *place)),
+        ValueSource::Header(_) => None,
+    });
+    let asked: Vec<(&String, Place)> = identify.chain(values).collect();
+    for (name, place) in asked.into_iter().filter(|(name, _)| !has(name)) {
+        cx.warning("unknown_capture", place, format!("no resource's path has the capture `{{{name}}}`"))
+            .hint(format!("captures are declared in `match.path`, such as `/accounts/{{{name}}}/calls`; `{OTHER}` has none"));
+    }
+}

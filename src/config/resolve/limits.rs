@@ -1,0 +1,456 @@
+//! The section `limits`.
+
+use std::collections::HashSet;
+
+use super::accounts::Accounts;
+use super::context::{Context, Names};
+use super::ladder;
+use super::resources::Resources;
+use crate::admission::{
+    AccountName, Dimension, GroupId, LimitSettings, Mode, ResourceId, UpstreamId,
+};
+use crate::classify::ValueSource;
+use crate::config::diagnostic::{Place, closest};
+use crate::config::file::{self, At, Count, Max, Per};
+
+const LIMITS_MAX: usize = 1_000;
+const OVERRIDES_MAX: usize = 100_000;
+const DIMENSIONS_MAX: usize = 8;
+/// Header and path values over all limits: each costs every request a look.
+const VALUES_MAX: usize = 8;
+/// The count of a key has 32 bits, and a request may cost a million places.
+pub(super) const PLACES_MAX: u32 = 1_000_000_000;
+
+/// What limits refer to.
+pub(super) struct Known<'a> {
+    pub(super) resources: &'a Resources,
+    pub(super) upstreams: &'a Names,
+    pub(super) accounts: &'a Accounts,
+}
+
+/// What the section says.
+#[derive(Debug, Default)]
+pub(super) struct Limits {
+    pub(super) limits: Vec<LimitSettings>,
+    pub(super) lines: Vec<usize>,
+    pub(super) places: Vec<Place>,
+    pub(super) values: Vec<ValueSource>,
+    /// Where each value is first asked for.
+    pub(super) value_places: Vec<Place>,
+}
+
+/// Judges the section.
+pub(super) fn limits(cx: &mut Context<'_>, section: &[file::Limit], known: &Known<'_>) -> Limits {
+    let mut all = Limits::default();
+    let mut names = Names::new("limit");
+    if let Some(first) = section.first() {
+        cx.bound("limits", section.len(), LIMITS_MAX, first.name.place);
+        let overrides = section
+            .iter()
+            .map(|limit| limit.overrides.as_ref().map_or(0, Vec::len))
+            .sum();
+        cx.bound("overrides", overrides, OVERRIDES_MAX, first.name.place);
+    }
+    for limit in section.iter().take(LIMITS_MAX) {
+        names.declare(cx, &limit.name, &[]);
+        let made = one(cx, limit, known, &mut all);
+        all.limits.push(made);
+        all.lines.push(limit.name.place.line);
+        all.places.push(limit.name.place);
+    }
+    all
+}
+
+fn one(
+    cx: &mut Context<'_>,
+    limit: &file::Limit,
+    known: &Known<'_>,
+    all: &mut Limits,
+) -> LimitSettings {
+    not_supported(cx, limit);
+    let who = format!("limit `{}`", limit.name.value);
+    let (per, per_names) = dimensions(cx, limit, all);
+    let covered = Covered::new(cx, limit, known, &who);
+    let max = match &limit.max.value {
+        Max::Fixed(text) => {
+            let value = At {
+                value: text.clone(),
+                place: limit.max.place,
+            };
+            cx.count("max", Some(&value), 0, 0..=PLACES_MAX)
+        }
+        Max::Moving(_) => 0,
+    };
+    // Whoever counts on something unknown hears about that first.
+    let is_judged = limit.per.as_ref().map_or(0, Vec::len) == per.len();
+    let (account_max, group_max) = overrides(cx, limit, known, is_judged.then_some(&per));
+    let ladder = ladder::ladder(cx, limit.when_full.as_deref().unwrap_or_default(), &per);
+    LimitSettings {
+        name: limit.name.value.clone(),
+        identity: identity(&limit.name.value, &per_names, &covered, known),
+        per,
+        per_names,
+        resources: covered.resources,
+        except: covered.except,
+        upstreams: covered.upstreams,
+        max,
+        account_max,
+        group_max,
+        mode: match limit.mode {
+            None | Some(file::Mode::Enforce) => Mode::Enforce,
+            Some(file::Mode::Shadow) => Mode::Shadow,
+            Some(file::Mode::Off) => Mode::Off,
+        },
+        ladder,
+    }
+}
+
+fn not_supported(cx: &mut Context<'_>, limit: &file::Limit) {
+    cx.not_supported(limit.leases.as_ref(), "leases", "leases are");
+    cx.not_supported(
+        limit.shared.as_ref(),
+        "shared",
+        "counts shared by several sidecars are",
+    );
+    if matches!(limit.max.value, Max::Moving(_)) {
+        let place = cx.source.key_before(limit.max.place, "max");
+        cx.error(
+            "not_supported",
+            place,
+            "a maximum that moves is not built yet",
+        )
+        .hint("write a number");
+    }
+    let count = limit
+        .count
+        .as_ref()
+        .filter(|count| !matches!(count.value, Count::InFlight));
+    cx.not_supported(
+        count,
+        "count",
+        "counting something else than `in_flight` is",
+    );
+}
+
+fn dimensions(
+    cx: &mut Context<'_>,
+    limit: &file::Limit,
+    all: &mut Limits,
+) -> (Vec<Dimension>, Vec<String>) {
+    let list = limit.per.as_deref().unwrap_or_default();
+    cx.bound("dimensions", list.len(), DIMENSIONS_MAX, limit.name.place);
+    let mut per = Vec::new();
+    let mut names = Vec::new();
+    for item in list {
+        let Some((dimension, name)) = dimension(cx, item, all) else {
+            continue;
+        };
+        if per.contains(&dimension) {
+            cx.error(
+                "double_dimension",
+                item.place,
+                format!("`{name}` is counted on twice"),
+            )
+            .hint("keep one of them");
+            continue;
+        }
+        per.push(dimension);
+        names.push(name);
+    }
+    (per, names)
+}
+
+fn dimension(
+    cx: &mut Context<'_>,
+    item: &At<Per>,
+    all: &mut Limits,
+) -> Option<(Dimension, String)> {
+    let Per {
+        dimension: word,
+        name,
+    } = &item.value;
+    let plain = match word.as_str() {
+        "account" => Some(Dimension::Account),
+        "resource" => Some(Dimension::Resource),
+        "group" => Some(Dimension::Group),
+        "upstream" => Some(Dimension::Upstream),
+        "client_network" => Some(Dimension::ClientNetwork),
+        "process" => Some(Dimension::Process),
+        _ => None,
+    };
+    match (plain, word.as_str(), name) {
+        (Some(dimension), _, None) => Some((dimension, word.clone())),
+        (Some(_), ..) => {
+            cx.error(
+                "bad_value",
+                item.place,
+                format!("the dimension `{word}` has no name behind it"),
+            )
+            .hint(format!("write `{word}`"));
+            None
+        }
+        (None, "header", Some(name)) => {
+            let header = cx.header(&name.value, name.place)?;
+            let shown = format!("header:{header}");
+            Some((
+                all.value(cx, ValueSource::Header(header), item.place)?,
+                shown,
+            ))
+        }
+        (None, "path", Some(name)) => {
+            let shown = format!("path:{}", name.value);
+            Some((
+                all.value(cx, ValueSource::Path(name.value.clone()), item.place)?,
+                shown,
+            ))
+        }
+        (None, "header" | "path", None) => {
+            cx.error(
+                "bad_value",
+                item.place,
+                format!("the dimension `{word}` says not which"),
+            )
+            .hint(format!("write `{{ {word}: NAME }}`"));
+            None
+        }
+        _ => {
+            let known = [
+                "account",
+                "resource",
+                "group",
+                "upstream",
+                "client_network",
+                "process",
+                "header",
+                "path",
+            ];
+            let meant = closest(word, known.into_iter())
+                .map_or_else(String::new, |name| format!("did you mean `{name}`? "));
+            cx.error("unknown_dimension", item.place, format!("there is no dimension `{word}`"))
+                .hint(format!("{meant}known are `account`, `resource`, `group`, `upstream`, `client_network`, `process`, `{{ header: NAME }}`, `{{ path: CAPTURE }}`"));
+            None
+        }
+    }
+}
+
+impl Limits {
+    /// The dimension of a header or path value; the same value has one index, however many limits count on it.
+    fn value(
+        &mut self,
+        cx: &mut Context<'_>,
+        source: ValueSource,
+        place: Place,
+    ) -> Option<Dimension> {
+        let known = self.values.iter().position(|value| *value == source);
+        let index = known.unwrap_or(self.values.len());
+        if index >= VALUES_MAX {
+            cx.error(
+                "too_many",
+                place,
+                "the limits count on too many headers and captures",
+            )
+            .hint(format!(
+                "at most {VALUES_MAX} different ones over all limits"
+            ));
+            return None;
+        }
+        if known.is_none() {
+            self.values.push(source);
+            self.value_places.push(place);
+        }
+        Some(Dimension::Value(
+            u8::try_from(index).expect("there are at most eight"),
+        ))
+    }
+}
+
+/// Which requests a limit covers.
+struct Covered {
+    resources: Option<Vec<ResourceId>>,
+    except: Vec<ResourceId>,
+    upstreams: Option<Vec<UpstreamId>>,
+}
+
+impl Covered {
+    fn new(cx: &mut Context<'_>, limit: &file::Limit, known: &Known<'_>, who: &str) -> Self {
+        let before = cx.found.len();
+        let resources = limit
+            .resources
+            .as_ref()
+            .map(|list| resource_ids(cx, &list.value, known, who));
+        let except = resource_ids(cx, limit.except.as_deref().unwrap_or_default(), known, who);
+        let upstreams = limit
+            .upstreams
+            .as_ref()
+            .map(|list| upstream_ids(cx, &list.value, known, who));
+        let covered = Self {
+            resources,
+            except,
+            upstreams,
+        };
+        for (id, name) in covered
+            .except
+            .iter()
+            .zip(limit.except.as_deref().unwrap_or_default())
+        {
+            if covered
+                .resources
+                .as_ref()
+                .is_some_and(|only| only.contains(id))
+            {
+                cx.error(
+                    "contradiction",
+                    name.place,
+                    format!("{who} both covers and leaves out `{}`", name.value),
+                )
+                .hint("take it out of `resources` or of `except`");
+            }
+        }
+        // Whoever refers to something unknown hears about that first.
+        if cx.found.len() == before && !covered.has_any(known) {
+            cx.error(
+                "contradiction",
+                limit.name.place,
+                format!("{who} covers no resource"),
+            )
+            .hint(
+                "`resources`, `except` and `upstreams` leave nothing over; leave one of them away",
+            );
+        }
+        covered
+    }
+
+    fn has_any(&self, known: &Known<'_>) -> bool {
+        known.resources.rules.iter().zip(0..).any(|(resource, id)| {
+            self.resources
+                .as_ref()
+                .is_none_or(|only| only.contains(&ResourceId(id)))
+                && !self.except.contains(&ResourceId(id))
+                && self
+                    .upstreams
+                    .as_ref()
+                    .is_none_or(|only| only.contains(&resource.upstream))
+        })
+    }
+}
+
+fn resource_ids(
+    cx: &mut Context<'_>,
+    list: &[At<String>],
+    known: &Known<'_>,
+    who: &str,
+) -> Vec<ResourceId> {
+    let names = &known.resources.names;
+    let find = |name: &At<String>| {
+        if name.value == super::resources::OTHER {
+            return Some(names.len());
+        }
+        names.find(cx, name, "unknown_resource", who)
+    };
+    let ids = list.iter().filter_map(find);
+    ids.map(|index| ResourceId(u16::try_from(index).expect("there are at most 1,000")))
+        .collect()
+}
+
+fn upstream_ids(
+    cx: &mut Context<'_>,
+    list: &[At<String>],
+    known: &Known<'_>,
+    who: &str,
+) -> Vec<UpstreamId> {
+    let ids = list
+        .iter()
+        .filter_map(|name| known.upstreams.find(cx, name, "unknown_upstream", who));
+    ids.map(|index| UpstreamId(u16::try_from(index).expect("there are at most 1,000")))
+        .collect()
+}
+
+type Overrides = (Vec<(AccountName, u32)>, Vec<(GroupId, u32)>);
+
+fn overrides(
+    cx: &mut Context<'_>,
+    limit: &file::Limit,
+    known: &Known<'_>,
+    per: Option<&Vec<Dimension>>,
+) -> Overrides {
+    let (mut accounts, mut groups) = (Vec::new(), Vec::new());
+    let mut seen = HashSet::new();
+    let who = format!("limit `{}`", limit.name.value);
+    let counts = |dimension| per.is_none_or(|per| per.contains(&dimension));
+    let counts_accounts = counts(Dimension::Account);
+    let counts_groups = counts_accounts || counts(Dimension::Group);
+    for item in limit
+        .overrides
+        .as_deref()
+        .unwrap_or_default()
+        .iter()
+        .take(OVERRIDES_MAX)
+    {
+        let max = cx.count("max", Some(&item.value.max), 0, 0..=PLACES_MAX);
+        let (name, is_account, is_counted) = match (&item.value.account, &item.value.group) {
+            (Some(account), None) => (account, true, counts_accounts),
+            (None, Some(group)) => (group, false, counts_groups),
+            _ => {
+                cx.error(
+                    "contradiction",
+                    item.place,
+                    "an override is for one account or for one group",
+                )
+                .hint("such as `{ account: AC_GOLD, max: 300 }`");
+                continue;
+            }
+        };
+        if !is_counted {
+            let kind = if is_account { "an account" } else { "a group" };
+            cx.error("contradiction", name.place, format!("{who} has places for {kind}, but does not count by it"))
+                .hint("its keys are shared by all accounts; add `account` to `per`, or leave the override away");
+            continue;
+        }
+        if !seen.insert((is_account, name.value.as_str())) {
+            cx.error(
+                "double_name",
+                name.place,
+                format!("{who} has two overrides for `{}`", name.value),
+            )
+            .hint("keep one of them");
+            continue;
+        }
+        if is_account {
+            accounts.extend(super::accounts::account(cx, name).map(|account| (account, max)));
+        } else {
+            let found = known
+                .accounts
+                .group_names
+                .find(cx, name, "unknown_group", &who);
+            groups.extend(
+                found.map(|index| (GroupId(u16::try_from(index).unwrap_or(u16::MAX)), max)),
+            );
+        }
+    }
+    (accounts, groups)
+}
+
+/// One text for what makes it the same limit: names, not ids, which change when others come and go.
+fn identity(name: &str, per: &[String], covered: &Covered, known: &Known<'_>) -> String {
+    let resource = |id: &ResourceId| known.resources.rules[usize::from(id.0)].name.clone();
+    let upstream = |id: &UpstreamId| known.upstreams.text(usize::from(id.0)).to_owned();
+    let list = |mut names: Vec<String>| {
+        names.sort();
+        names.dedup();
+        names.join(",")
+    };
+    let all = || "*".to_owned();
+    let resources = covered
+        .resources
+        .as_ref()
+        .map_or_else(all, |ids| list(ids.iter().map(resource).collect()));
+    let except = list(covered.except.iter().map(resource).collect());
+    let upstreams = covered
+        .upstreams
+        .as_ref()
+        .map_or_else(all, |ids| list(ids.iter().map(upstream).collect()));
+    let per = per.join(",");
+    format!(
+        "name={name};per={per};resources={resources};except={except};upstreams={upstreams};count=in_flight"
+    )
+}

@@ -1,0 +1,116 @@
+//! From what was typed to what it means: settings of every part, and all findings.
+//!
+//! Each section is judged to its end, in the order in which sections refer to each other, so that one run of `check`
+//! lists everything. Settings of a file with errors are thrown away. Never reads running state.
+
+mod accounts;
+mod context;
+mod ladder;
+mod limits;
+mod resources;
+mod server;
+mod upstreams;
+
+pub(super) use context::Context;
+pub(super) use resources::OTHER;
+
+use std::path::{Path, PathBuf};
+
+use super::file::File;
+use super::{Config, Places};
+use crate::admission::{PolicyGroup, PolicySettings};
+use crate::classify;
+use limits::Known;
+
+/// Judges the whole file. The settings are worth something only without errors among the findings.
+pub(super) fn resolve(cx: &mut Context<'_>, file: &File, path: &Path, hash: String) -> Config {
+    not_supported(cx, file);
+    let mut places = Places::default();
+    let server = server::server(cx, &file.server, &mut places);
+    let admin = server::admin(cx, file.admin.as_ref(), &server.listeners, &mut places);
+    let access_log = server::access_log(cx, file.access_log.as_ref());
+    let (upstreams, upstream_names) = upstreams::upstreams(cx, &file.upstreams);
+    let default = upstreams::default_upstream(
+        cx,
+        file.default_upstream.as_ref(),
+        &upstream_names,
+        file.upstreams.place,
+    );
+    let keys = accounts::keys(
+        cx,
+        file.keys.as_ref().unwrap_or(&super::file::Named::default()),
+    );
+    let accounts = accounts::accounts(
+        cx,
+        file.accounts
+            .as_ref()
+            .unwrap_or(&super::file::Accounts::default()),
+        &keys,
+    );
+    let section = file.resources.as_deref().unwrap_or_default();
+    let resources = resources::resources(cx, section, &upstream_names, default);
+    let known = Known {
+        resources: &resources,
+        upstreams: &upstream_names,
+        accounts: &accounts,
+    };
+    let limits = limits::limits(cx, file.limits.as_deref().unwrap_or_default(), &known);
+    places.values = limits.value_places;
+    places.identify = accounts.places;
+    places.limits = limits.places;
+    places.resources = (0..resources.names.len())
+        .map(|index| resources.names.place(index))
+        .collect();
+    places.upstreams = file.upstreams.place;
+    let group = |group: &classify::Group| PolicyGroup {
+        name: group.name.clone(),
+        accounts: group.accounts.clone(),
+    };
+    Config {
+        server,
+        admin,
+        access_log,
+        policy: PolicySettings {
+            resources: resources.policy,
+            upstreams: upstreams
+                .iter()
+                .map(|upstream| upstream.name.clone())
+                .collect(),
+            groups: accounts.groups.iter().map(group).collect(),
+            limits: limits.limits,
+        },
+        upstreams,
+        resources: resources.proxy,
+        rules: classify::Settings {
+            resources: resources.rules,
+            identify: accounts.identify,
+            unidentified: accounts.unidentified,
+            groups: accounts.groups,
+            keys: keys.keys,
+            values: limits.values,
+        },
+        resource_lines: resources.lines,
+        limit_lines: limits.lines,
+        identify_lines: accounts.identify_lines,
+        path: PathBuf::from(path),
+        text: cx.source.text().to_owned(),
+        hash,
+        watched: std::mem::take(&mut cx.watched),
+        warnings: Vec::new(),
+        places,
+    }
+}
+
+fn not_supported(cx: &mut Context<'_>, file: &File) {
+    cx.not_supported(
+        file.notify.as_ref(),
+        "notify",
+        "telling others about limits is",
+    );
+    cx.not_supported(
+        file.stores.as_ref(),
+        "stores",
+        "counts shared by several sidecars are",
+    );
+    cx.not_supported(file.presence.as_ref(), "presence", "the presence plugin is");
+}

@@ -1,0 +1,242 @@
+//! The section `resources`: what requests act on, and what the data plane does with their responses.
+
+use std::time::Duration;
+
+use http::Method;
+
+use super::context::{Context, Names};
+use crate::admission::{PolicyResource, Priority, UpstreamId};
+use crate::classify::{Resource, ResourceMatch, Template};
+use crate::config::file::{self, At, OneOrMany};
+use crate::proxy::{Departed, ResourceSettings, StreamPolicy};
+
+const RESOURCES_MAX: usize = 1_000;
+/// Methods, hosts and headers of one resource.
+const MATCHERS_MAX: usize = 32;
+const DAY: Duration = Duration::from_secs(24 * 3_600);
+
+/// The name of what no resource matches.
+pub(in crate::config) const OTHER: &str = "other";
+
+/// All resources in the order of their ids, each part with its own view.
+#[derive(Debug)]
+pub(super) struct Resources {
+    pub(super) rules: Vec<Resource>,
+    pub(super) proxy: Vec<ResourceSettings>,
+    pub(super) policy: Vec<PolicyResource>,
+    pub(super) names: Names,
+    pub(super) lines: Vec<usize>,
+}
+
+/// Judges the section; the last resource is `other`.
+pub(super) fn resources(
+    cx: &mut Context<'_>,
+    section: &[file::Resource],
+    upstreams: &Names,
+    default_upstream: usize,
+) -> Resources {
+    let mut all = Resources {
+        rules: Vec::new(),
+        proxy: Vec::new(),
+        policy: Vec::new(),
+        names: Names::new("resource"),
+        lines: Vec::new(),
+    };
+    if let Some(first) = section.first() {
+        cx.bound("resources", section.len(), RESOURCES_MAX, first.name.place);
+    }
+    for resource in section.iter().take(RESOURCES_MAX) {
+        all.names.declare(cx, &resource.name, &[OTHER, "presence"]);
+        let upstream = upstream(cx, resource, upstreams).unwrap_or(default_upstream);
+        let rule = rule(cx, resource, id(upstream));
+        let (stream, departed) = (stream(cx, resource), departed(cx, resource));
+        all.push(rule, stream, departed, resource.name.place.line);
+    }
+    let rest = Resource {
+        name: OTHER.to_owned(),
+        matches: None,
+        upstream: id(default_upstream),
+        cost: 1,
+        priority: Priority::Normal,
+        is_exempt: false,
+    };
+    all.push(rest, StreamPolicy::default(), Departed::default(), 0);
+    all
+}
+
+impl Resources {
+    fn push(&mut self, rule: Resource, stream: StreamPolicy, departed: Departed, line: usize) {
+        let (name, upstream, is_exempt) = (rule.name.clone(), rule.upstream, rule.is_exempt);
+        self.proxy.push(ResourceSettings {
+            name: name.clone(),
+            upstream,
+            stream,
+            departed,
+        });
+        self.policy.push(PolicyResource {
+            name,
+            upstream,
+            is_exempt,
+        });
+        self.rules.push(rule);
+        self.lines.push(line);
+    }
+}
+
+fn id(index: usize) -> UpstreamId {
+    UpstreamId(u16::try_from(index).expect("there are at most 1,000 upstreams"))
+}
+
+fn upstream(cx: &mut Context<'_>, resource: &file::Resource, upstreams: &Names) -> Option<usize> {
+    let name = resource.upstream.as_ref()?;
+    if name.value == "presence" {
+        cx.error(
+            "not_supported",
+            name.place,
+            "the presence plugin is not built yet",
+        )
+        .hint("leave the resource away");
+        return None;
+    }
+    let who = format!("resource `{}`", resource.name.value);
+    upstreams.find(cx, name, "unknown_upstream", &who)
+}
+
+fn rule(cx: &mut Context<'_>, resource: &file::Resource, upstream: UpstreamId) -> Resource {
+    cx.not_supported(
+        resource.completion.as_ref(),
+        "completion",
+        "work that outlives its response is",
+    );
+    Resource {
+        name: resource.name.value.clone(),
+        matches: Some(matches(cx, &resource.matches)),
+        upstream,
+        cost: cx.count("cost", resource.cost.as_ref(), 1, 1..=1_000_000),
+        priority: resource.priority.map_or(Priority::Normal, priority),
+        is_exempt: resource.exempt.unwrap_or(false),
+    }
+}
+
+/// The domain's word for the file's.
+pub(super) fn priority(priority: file::Priority) -> Priority {
+    match priority {
+        file::Priority::Low => Priority::Low,
+        file::Priority::Normal => Priority::Normal,
+        file::Priority::High => Priority::High,
+    }
+}
+
+fn matches(cx: &mut Context<'_>, wanted: &file::Match) -> ResourceMatch {
+    let methods = bounded(cx, "methods", wanted.methods.as_ref())
+        .iter()
+        .filter_map(|text| method(cx, text));
+    let methods = methods.collect();
+    let hosts = bounded(cx, "hosts", wanted.host.as_ref())
+        .iter()
+        .filter_map(|text| host(cx, text));
+    let hosts = hosts.collect();
+    let mut headers = Vec::new();
+    let entries = wanted
+        .headers
+        .as_ref()
+        .map(|headers| headers.0.as_slice())
+        .unwrap_or_default();
+    if let Some((first, _)) = entries.first() {
+        cx.bound("headers", entries.len(), MATCHERS_MAX, first.place);
+    }
+    for (name, value) in entries {
+        if let Some(name) = cx.header(&name.value, name.place) {
+            headers.push((name, value.as_ref().map(|value| value.value.0.clone())));
+        }
+    }
+    ResourceMatch {
+        methods,
+        hosts,
+        path: wanted.path.as_ref().and_then(|path| template(cx, path)),
+        headers,
+    }
+}
+
+fn bounded<'f>(cx: &mut Context<'_>, what: &str, list: Option<&'f OneOrMany>) -> &'f [At<String>] {
+    let list = list.map(|list| list.0.as_slice()).unwrap_or_default();
+    if let Some(first) = list.first() {
+        cx.bound(what, list.len(), MATCHERS_MAX, first.place);
+    }
+    list
+}
+
+fn method(cx: &mut Context<'_>, text: &At<String>) -> Option<Method> {
+    let is_method = !text.value.is_empty()
+        && text
+            .value
+            .bytes()
+            .all(|byte| byte.is_ascii_uppercase() || byte == b'-');
+    if !is_method {
+        let hint = format!(
+            "methods are upper-case words: `{}`",
+            text.value.to_ascii_uppercase()
+        );
+        cx.error(
+            "bad_value",
+            text.place,
+            format!("`{}` is no method", text.value),
+        )
+        .hint(hint);
+        return None;
+    }
+    Method::from_bytes(text.value.as_bytes()).ok()
+}
+
+fn host(cx: &mut Context<'_>, text: &At<String>) -> Option<String> {
+    let has_port = text
+        .value
+        .rsplit_once(':')
+        .is_some_and(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()))
+        && !text.value.ends_with(']');
+    let is_plain =
+        |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_' | ':' | '[' | ']');
+    if has_port || text.value.is_empty() || !text.value.chars().all(is_plain) {
+        cx.error(
+            "bad_value",
+            text.place,
+            format!("`{}` is no host", text.value),
+        )
+        .hint("a name or an address without port: `api.example.com`; there are no wildcards");
+        return None;
+    }
+    Some(text.value.clone())
+}
+
+fn template(cx: &mut Context<'_>, text: &At<String>) -> Option<Template> {
+    match Template::parse(&text.value) {
+        Ok(template) => Some(template),
+        Err(error) => {
+            cx.error("bad_path", text.place, error.to_string())
+                .hint("such as `/accounts/{account}/calls` or `/files/{*rest}`");
+            None
+        }
+    }
+}
+
+fn stream(cx: &mut Context<'_>, resource: &file::Resource) -> StreamPolicy {
+    match resource.stream.as_ref().map(|stream| &stream.value) {
+        None | Some(file::Stream::BodyEnd) => StreamPolicy::BodyEnd,
+        Some(file::Stream::Headers) => StreamPolicy::Headers,
+        Some(file::Stream::First(text)) => StreamPolicy::First(cx.duration(
+            "first",
+            Some(text),
+            Duration::ZERO,
+            Duration::ZERO..=DAY,
+        )),
+    }
+}
+
+fn departed(cx: &mut Context<'_>, resource: &file::Resource) -> Departed {
+    match resource.departed.as_ref().map(|departed| &departed.value) {
+        None | Some(file::Departed::Close) => Departed::Close,
+        Some(file::Departed::Finish(text)) => {
+            Departed::Finish(cx.duration("finish", Some(text), DAY, Duration::from_millis(1)..=DAY))
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! What a client connection is doing, so that one lazy timer can enforce every timeout of it.
+//!
+//! hyper's own head timeout is the keep-alive timeout too, misses the first byte and idle HTTP/2, and costs a timer a
+//! request. Here reads and writes leave marks, and a single timer a connection looks at them when it is due: no request
+//! arms or disarms anything. Never closes anything itself.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::clock::Clock;
+
+/// How often a busy connection is looked at for want of a nearer deadline.
+const BUSY_LOOK: Duration = Duration::from_secs(30);
+/// Longest prefix that is read to tell the protocols apart.
+pub(super) const PREFIX: usize = 4;
+
+/// Marks of one connection. Times are nanoseconds since it was opened, plus one; zero means not set.
+#[derive(Debug)]
+pub(super) struct Activity {
+    clock: Clock,
+    opened: Instant,
+    in_progress: AtomicU32,
+    /// Since when a head is arriving.
+    head_since: AtomicU64,
+    /// Since when nothing is in progress.
+    idle_since: AtomicU64,
+    /// Since when the client takes no bytes.
+    blocked_since: AtomicU64,
+    /// How long it may take none, in nanoseconds.
+    blocked_max: AtomicU64,
+}
+
+impl Activity {
+    pub(super) fn new(clock: Clock) -> Self {
+        let opened = clock.now();
+        Self {
+            clock,
+            opened,
+            in_progress: AtomicU32::new(0),
+            head_since: AtomicU64::new(0),
+            idle_since: AtomicU64::new(1),
+            blocked_since: AtomicU64::new(0),
+            blocked_max: AtomicU64::new(0),
+        }
+    }
+
+    fn mark(&self) -> u64 {
+        let nanos = self
+            .clock
+            .now()
+            .saturating_duration_since(self.opened)
+            .as_nanos();
+        u64::try_from(nanos).unwrap_or(u64::MAX - 1) + 1
+    }
+
+    fn instant(&self, mark: u64) -> Instant {
+        self.opened + Duration::from_nanos(mark - 1)
+    }
+
+    fn bytes_came(&self) {
+        if self.in_progress.load(Ordering::Relaxed) == 0
+            && self.head_since.load(Ordering::Relaxed) == 0
+        {
+            self.head_since.store(self.mark(), Ordering::Relaxed);
+        }
+    }
+
+    /// A request's head is complete.
+    pub(super) fn begin(&self) {
+        self.in_progress.fetch_add(1, Ordering::Relaxed);
+        self.head_since.store(0, Ordering::Relaxed);
+    }
+
+    /// A request is over.
+    pub(super) fn end(&self) {
+        if self.in_progress.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.idle_since.store(self.mark(), Ordering::Relaxed);
+        }
+    }
+
+    /// A client that takes nothing for so long has stalled.
+    pub(super) fn bound_stall(&self, bound: Duration) {
+        let nanos = u64::try_from(bound.as_nanos()).unwrap_or(u64::MAX);
+        self.blocked_max.store(nanos, Ordering::Relaxed);
+    }
+
+    /// When the connection is to be closed if nothing changes, and whether that is sure already.
+    pub(super) fn deadline(&self, header_timeout: Duration, keep_alive: Duration) -> Deadline {
+        if self.in_progress.load(Ordering::Relaxed) > 0 {
+            let blocked = self.blocked_since.load(Ordering::Relaxed);
+            if blocked == 0 {
+                return Deadline::Look(BUSY_LOOK);
+            }
+            let bound = Duration::from_nanos(self.blocked_max.load(Ordering::Relaxed));
+            return Deadline::At(self.instant(blocked) + bound);
+        }
+        match self.head_since.load(Ordering::Relaxed) {
+            0 => Deadline::At(self.instant(self.idle_since.load(Ordering::Relaxed)) + keep_alive),
+            since => Deadline::At(self.instant(since) + header_timeout),
+        }
+    }
+}
+
+/// When to look at a connection again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Deadline {
+    /// It is overdue then.
+    At(Instant),
+    /// Nothing is due; look again after this.
+    Look(Duration),
+}
+
+/// A client's stream that leaves marks, and gives back the bytes that were read to tell the protocol.
+#[derive(Debug)]
+pub(super) struct Marked<S> {
+    inner: S,
+    activity: Arc<super::connection::Connection>,
+    prefix: [u8; PREFIX],
+    prefix_len: usize,
+    prefix_read: usize,
+}
+
+impl<S> Marked<S> {
+    pub(super) fn new(
+        inner: S,
+        connection: Arc<super::connection::Connection>,
+        prefix: &[u8],
+    ) -> Self {
+        let mut bytes = [0; PREFIX];
+        bytes[..prefix.len()].copy_from_slice(prefix);
+        if !prefix.is_empty() {
+            connection.activity.bytes_came();
+        }
+        Self {
+            inner,
+            activity: connection,
+            prefix: bytes,
+            prefix_len: prefix.len(),
+            prefix_read: 0,
+        }
+    }
+
+    fn note_write(&self, is_pending: bool) {
+        let activity = &self.activity.activity;
+        let blocked = activity.blocked_since.load(Ordering::Relaxed);
+        if is_pending && blocked == 0 {
+            activity
+                .blocked_since
+                .store(activity.mark(), Ordering::Relaxed);
+        } else if !is_pending && blocked != 0 {
+            activity.blocked_since.store(0, Ordering::Relaxed);
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Marked<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.prefix_read < self.prefix_len {
+            let rest = &self.prefix[self.prefix_read..self.prefix_len];
+            let count = rest.len().min(buf.remaining());
+            buf.put_slice(&rest[..count]);
+            self.prefix_read += count;
+            return Poll::Ready(Ok(()));
+        }
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.inner).poll_read(cx, buf))?;
+        if buf.filled().len() > before {
+            self.activity.activity.bytes_came();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Marked<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.inner).poll_write(cx, buf);
+        self.note_write(written.is_pending());
+        written
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.inner).poll_write_vectored(cx, bufs);
+        self.note_write(written.is_pending());
+        written
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEAD: Duration = Duration::from_secs(10);
+    const IDLE: Duration = Duration::from_secs(75);
+
+    #[test]
+    fn a_head_has_its_own_deadline_from_its_first_byte() {
+        let clock = Clock::manual();
+        let start = clock.now();
+        let activity = Activity::new(clock.clone());
+        assert_eq!(activity.deadline(HEAD, IDLE), Deadline::At(start + IDLE));
+        clock.advance(Duration::from_secs(5));
+        activity.bytes_came();
+        clock.advance(Duration::from_secs(5));
+        activity.bytes_came();
+        assert_eq!(
+            activity.deadline(HEAD, IDLE),
+            Deadline::At(start + Duration::from_secs(15))
+        );
+        activity.begin();
+        assert_eq!(activity.deadline(HEAD, IDLE), Deadline::Look(BUSY_LOOK));
+        activity.end();
+        assert_eq!(
+            activity.deadline(HEAD, IDLE),
+            Deadline::At(clock.now() + IDLE)
+        );
+    }
+}

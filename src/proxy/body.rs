@@ -1,0 +1,452 @@
+//! Bodies on their way through: frame by frame, with back-pressure, nothing held whole.
+//!
+//! The request's body counts its bytes and notes why it ended; the response's body carries the request's context, and with it
+//! the permit, to the last byte or the abort. When a client leaves an answer that its resource wants finished, the
+//! rest is drained with the place held. Never reads a byte that nobody asked for.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::task::{Context as TaskContext, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use tokio::time::Sleep;
+
+use super::context::Context;
+use super::pool;
+use super::settings::Departed;
+use super::upstream::{Sender, Upstream};
+use crate::admission::Outcome;
+use crate::clock::Clock;
+
+/// Of a refused or abandoned upload, so much is read before the connection is given up: without it the kernel's
+/// reset can destroy the answer on its way.
+const DRAINED_BYTES: usize = 256 * 1024;
+/// And for so long.
+const DRAINED_FOR: Duration = Duration::from_secs(1);
+
+/// Why a body broke off.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    /// The other side broke it off.
+    #[error("the body ended before its end")]
+    Broken(#[from] hyper::Error),
+    /// It is longer than allowed.
+    #[error("the body is too long")]
+    TooLarge,
+    /// Nothing moved for too long.
+    #[error("the body stopped moving")]
+    Idle,
+}
+
+/// What the waiting side may know about an upload.
+#[derive(Debug)]
+pub(super) struct Upload {
+    clock: Clock,
+    started: std::time::Instant,
+    /// Nanoseconds after `started` at which a frame last came.
+    moved: AtomicU64,
+    is_done: AtomicBool,
+    fault: AtomicU8,
+}
+
+/// Why an upload failed on the client's side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum UploadFault {
+    Broken = 1,
+    TooLarge = 2,
+}
+
+impl Upload {
+    fn new(clock: Clock) -> Self {
+        let started = clock.now();
+        Self {
+            clock,
+            started,
+            moved: AtomicU64::new(0),
+            is_done: AtomicBool::new(false),
+            fault: AtomicU8::new(0),
+        }
+    }
+
+    fn touch(&self) {
+        let nanos = self
+            .clock
+            .now()
+            .saturating_duration_since(self.started)
+            .as_nanos();
+        self.moved
+            .store(u64::try_from(nanos).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// When a frame last came, and whether it was the last one.
+    pub(super) fn progress(&self) -> (std::time::Instant, bool) {
+        let moved = self.started + Duration::from_nanos(self.moved.load(Ordering::Relaxed));
+        (moved, self.is_done.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn fault(&self) -> Option<UploadFault> {
+        match self.fault.load(Ordering::Relaxed) {
+            0 => None,
+            1 => Some(UploadFault::Broken),
+            _ => Some(UploadFault::TooLarge),
+        }
+    }
+}
+
+/// A request's body on its way to the upstream.
+#[derive(Debug, Default)]
+pub(super) struct RequestBody {
+    incoming: Option<Incoming>,
+    /// A frame that was looked at before the request was sent on.
+    first: Option<Frame<Bytes>>,
+    left: Option<u64>,
+    upload: Option<Arc<Upload>>,
+    /// Whether reading makes hyper ask the client to continue, so that it must not happen without need.
+    is_expected: bool,
+    is_touched: bool,
+}
+
+impl RequestBody {
+    /// A body that may be up to `max` bytes long. With `is_expected` the client waits to be asked for it.
+    pub(super) fn new(
+        incoming: Incoming,
+        max: Option<u64>,
+        is_expected: bool,
+        clock: &Clock,
+    ) -> Self {
+        if incoming.is_end_stream() {
+            return Self::default();
+        }
+        Self {
+            incoming: Some(incoming),
+            first: None,
+            left: max,
+            upload: Some(Arc::new(Upload::new(clock.clone()))),
+            is_expected,
+            is_touched: false,
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.incoming.is_none()
+    }
+
+    pub(super) fn upload(&self) -> Option<Arc<Upload>> {
+        self.upload.clone()
+    }
+
+    /// Looks at what has arrived of a chunked body, so that framing that is broken from the start never reaches the
+    /// upstream. Waits for nothing: one turn of the connection's task decodes what lies in its buffer.
+    pub(super) async fn peek(&mut self) -> Result<(), UploadFault> {
+        if self.is_expected || self.incoming.is_none() {
+            return Ok(());
+        }
+        let mut turns = 0;
+        let seen = std::future::poll_fn(|cx| {
+            let frame = Pin::new(&mut *self).poll_frame(cx);
+            if frame.is_ready() || turns > 0 {
+                return Poll::Ready(frame);
+            }
+            turns += 1;
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        })
+        .await;
+        match seen {
+            Poll::Ready(Some(Err(_))) => Err(self
+                .upload
+                .as_ref()
+                .and_then(|upload| upload.fault())
+                .unwrap_or(UploadFault::Broken)),
+            Poll::Ready(Some(Ok(frame))) => {
+                self.first = Some(frame);
+                Ok(())
+            }
+            Poll::Ready(None) | Poll::Pending => Ok(()),
+        }
+    }
+
+    fn fail(&mut self, fault: UploadFault) {
+        if let Some(upload) = &self.upload {
+            upload.fault.store(fault as u8, Ordering::Relaxed);
+        }
+        self.incoming = None;
+    }
+
+    fn finish(&mut self) {
+        if let Some(upload) = &self.upload {
+            upload.touch();
+            upload.is_done.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut TaskContext<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Some(first) = self.first.take() {
+            return Poll::Ready(Some(Ok(first)));
+        }
+        self.is_touched = true;
+        let Some(incoming) = &mut self.incoming else {
+            return Poll::Ready(None);
+        };
+        match ready!(Pin::new(incoming).poll_frame(cx)) {
+            Some(Ok(frame)) => {
+                let length = frame.data_ref().map_or(0, |data| data.len() as u64);
+                if let Some(left) = self.left {
+                    let Some(left) = left.checked_sub(length) else {
+                        self.fail(UploadFault::TooLarge);
+                        return Poll::Ready(Some(Err(BodyError::TooLarge)));
+                    };
+                    self.left = Some(left);
+                }
+                if self.incoming.as_ref().is_none_or(Incoming::is_end_stream) {
+                    self.finish();
+                } else if let Some(upload) = &self.upload {
+                    upload.touch();
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Some(Err(error)) => {
+                self.fail(UploadFault::Broken);
+                Poll::Ready(Some(Err(error.into())))
+            }
+            None => {
+                self.finish();
+                Poll::Ready(None)
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.first.is_none() && self.incoming.as_ref().is_none_or(Incoming::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        // A frame that was looked at belongs to a chunked body, whose size nobody knows.
+        match (&self.first, &self.incoming) {
+            (None, Some(incoming)) => incoming.size_hint(),
+            (None, None) => SizeHint::with_exact(0),
+            (Some(_), _) => SizeHint::default(),
+        }
+    }
+}
+
+impl Drop for RequestBody {
+    fn drop(&mut self) {
+        let Some(incoming) = self.incoming.take() else {
+            return;
+        };
+        if incoming.is_end_stream() || (self.is_expected && !self.is_touched) {
+            return;
+        }
+        if tokio::runtime::Handle::try_current().is_ok() {
+            tokio::spawn(drain_upload(incoming));
+        }
+    }
+}
+
+/// Reads on for a moment, so that the client gets to see the answer it was given.
+async fn drain_upload(mut incoming: Incoming) {
+    let mut left = DRAINED_BYTES;
+    let drain = async {
+        while let Some(Ok(frame)) = incoming.frame().await {
+            let length = frame.data_ref().map_or(0, Bytes::len);
+            let Some(rest) = left.checked_sub(length) else {
+                return;
+            };
+            left = rest;
+        }
+    };
+    let _ = tokio::time::timeout(DRAINED_FOR, drain).await;
+}
+
+/// An upstream's answer on its way to the client.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) body: Incoming,
+    /// Goes back to the pool once the body is through.
+    pub(super) sender: Option<Sender>,
+    pub(super) upstream: Arc<Upstream>,
+    pub(super) departed: Departed,
+    idle: Option<Pin<Box<Sleep>>>,
+}
+
+/// A response's body.
+#[derive(Debug)]
+pub struct ResponseBody {
+    payload: Payload,
+    context: Option<Box<Context>>,
+}
+
+#[derive(Debug)]
+enum Payload {
+    /// What the gate says itself.
+    Own(Option<Bytes>),
+    Answer(Answer),
+}
+
+impl Answer {
+    pub(super) fn new(
+        body: Incoming,
+        sender: Sender,
+        upstream: Arc<Upstream>,
+        departed: Departed,
+    ) -> Self {
+        let mut answer = Self {
+            body,
+            sender: Some(sender),
+            upstream,
+            departed,
+            idle: None,
+        };
+        if answer.body.is_end_stream() {
+            answer.give_back();
+        }
+        answer
+    }
+
+    /// The connection is free for the next request.
+    fn give_back(&mut self) {
+        if let Some(sender) = self.sender.take() {
+            pool::give(sender, &self.upstream, self.upstream.clock().now());
+        }
+    }
+
+    fn poll_frame(
+        &mut self,
+        cx: &mut TaskContext<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let idle_timeout = self.upstream.settings.idle_timeout;
+        match Pin::new(&mut self.body).poll_frame(cx) {
+            Poll::Ready(frame) => {
+                self.idle = None;
+                if frame.is_none() || self.body.is_end_stream() {
+                    self.give_back();
+                }
+                Poll::Ready(frame.map(|frame| frame.map_err(BodyError::from)))
+            }
+            Poll::Pending => {
+                let idle = self
+                    .idle
+                    .get_or_insert_with(|| Box::pin(tokio::time::sleep(idle_timeout)));
+                ready!(idle.as_mut().poll(cx));
+                Poll::Ready(Some(Err(BodyError::Idle)))
+            }
+        }
+    }
+}
+
+impl ResponseBody {
+    /// What the gate says itself.
+    pub(super) fn own(bytes: Bytes, context: Option<Box<Context>>) -> Self {
+        Self {
+            payload: Payload::Own(Some(bytes)),
+            context,
+        }
+    }
+
+    /// An upstream's answer, with the context of its request.
+    pub(super) fn answer(answer: Answer, context: Box<Context>) -> Self {
+        Self {
+            payload: Payload::Answer(answer),
+            context: Some(context),
+        }
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut TaskContext<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = &mut *self;
+        let frame = match &mut this.payload {
+            Payload::Own(bytes) => {
+                let bytes = bytes.take().filter(|bytes| !bytes.is_empty());
+                return Poll::Ready(bytes.map(|bytes| Ok(Frame::data(bytes))));
+            }
+            Payload::Answer(answer) => ready!(answer.poll_frame(cx)),
+        };
+        if let Some(context) = &mut this.context {
+            match &frame {
+                Some(Ok(frame)) => {
+                    context.sent += frame.data_ref().map_or(0, |data| data.len() as u64);
+                }
+                Some(Err(_)) => context.fail(),
+                None => {}
+            }
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.payload {
+            Payload::Own(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
+            Payload::Answer(answer) => answer.body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.payload {
+            Payload::Own(bytes) => {
+                SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
+            }
+            Payload::Answer(answer) => answer.body.size_hint(),
+        }
+    }
+}
+
+impl Drop for ResponseBody {
+    fn drop(&mut self) {
+        let Some(mut context) = self.context.take() else {
+            return;
+        };
+        let Payload::Answer(answer) = &mut self.payload else {
+            return;
+        };
+        // The sender went back to the pool if and only if the answer was read to its end.
+        let is_complete = answer.sender.is_none();
+        if is_complete {
+            return;
+        }
+        context.cut();
+        let is_orphan = !context.has_failed() && tokio::runtime::Handle::try_current().is_ok();
+        if let (Departed::Finish(bound), true) = (answer.departed, is_orphan) {
+            let payload = std::mem::replace(&mut self.payload, Payload::Own(None));
+            if let Payload::Answer(answer) = payload {
+                tokio::spawn(finish_orphan(answer, context, bound));
+            }
+        }
+    }
+}
+
+/// The client left: reads the upstream's answer to its end, with the place held, for no longer than `bound`.
+async fn finish_orphan(mut answer: Answer, context: Box<Context>, bound: Duration) {
+    let drain = std::future::poll_fn(|cx| {
+        loop {
+            match ready!(answer.poll_frame(cx)) {
+                Some(Ok(_)) => {}
+                Some(Err(_)) => return Poll::Ready(Outcome::Ignore),
+                None => return Poll::Ready(Outcome::Success),
+            }
+        }
+    });
+    let _ = tokio::time::timeout(bound, drain).await;
+    drop(context);
+}

@@ -1,0 +1,292 @@
+//! One client connection: TLS, protocol, hyper, and every timeout.
+//!
+//! hyper drives the protocol; this file owns what surrounds it: the handshake's deadline, the choice between HTTP/1.1 and
+//! HTTP/2 by ALPN or by the first four bytes, the one lazy timer, and the phases of shutting down. The rare branches (TLS,
+//! HTTP/2) are boxed, so that the common connection stays small. Never looks inside a request.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::{HeaderValue, Request, Response};
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::{Service, service_fn};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
+use tokio::time::{Instant, Sleep};
+
+use super::activity::{Activity, Deadline, Marked, PREFIX};
+use super::body::ResponseBody;
+use super::gate::{Gate, Open, Phase};
+use super::tls::Acceptor;
+use crate::classify::Peer;
+
+/// HTTP/2: what one stream may send before it is read. One waiting upload holds this much and no more.
+const STREAM_WINDOW: u32 = 64 * 1024 - 1;
+/// HTTP/2: streams that a client may reset before they were looked at (CVE-2023-44487).
+const RESET_STREAMS_MAX: usize = 20;
+/// HTTP/1: hyper's smallest read buffer, in bytes.
+const READ_BUFFER_MIN: usize = 8 * 1024;
+
+/// What all requests of a connection share.
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) gate: Arc<Gate>,
+    pub(super) peer: Peer,
+    /// The peer's address as `x-forwarded-for` has it.
+    pub(super) peer_value: Option<HeaderValue>,
+    /// Whether the peer's forwarded-for fields are believed.
+    pub(super) is_trusted: bool,
+    pub(super) is_tls: bool,
+    is_http2: AtomicBool,
+    pub(super) activity: Activity,
+}
+
+impl Connection {
+    pub(super) fn new(gate: Arc<Gate>, peer: Peer, is_tls: bool) -> Self {
+        let text = peer.address.map(|address| address.to_string());
+        let is_trusted = peer
+            .address
+            .is_some_and(|address| peer.trusted.contains(address));
+        let activity = Activity::new(gate.clock.clone());
+        Self {
+            gate,
+            peer_value: text.and_then(|text| HeaderValue::try_from(text).ok()),
+            peer,
+            is_trusted,
+            is_tls,
+            is_http2: AtomicBool::new(false),
+            activity,
+        }
+    }
+
+    /// The protocol's name, for the log.
+    pub(super) fn protocol(&self) -> &'static str {
+        if self.is_http2.load(Ordering::Relaxed) {
+            "HTTP/2.0"
+        } else {
+            "HTTP/1.1"
+        }
+    }
+
+    pub(super) fn is_http2(&self) -> bool {
+        self.is_http2.load(Ordering::Relaxed)
+    }
+
+    /// Whether answers tell the client to open no further request on this connection.
+    pub(super) fn is_closing(&self) -> bool {
+        self.gate.phase() >= Phase::Closing
+    }
+}
+
+/// One request of a connection, until it is over.
+#[derive(Debug)]
+pub(super) struct InProgress(pub(super) Arc<Connection>);
+
+impl InProgress {
+    pub(super) fn begin(connection: Arc<Connection>) -> Self {
+        connection.activity.begin();
+        Self(connection)
+    }
+}
+
+impl Drop for InProgress {
+    fn drop(&mut self) {
+        self.0.activity.end();
+    }
+}
+
+/// Serves a connection to its end.
+pub(super) async fn serve<S>(
+    stream: S,
+    gate: Arc<Gate>,
+    mut peer: Peer,
+    acceptor: Option<Arc<Acceptor>>,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let open = gate.open();
+    let generation = gate.generation();
+    let settings = &generation.settings;
+    if gate.stats.connections.load(Ordering::Relaxed) > settings.max_connections {
+        gate.stats
+            .connections_refused
+            .fetch_add(1, Ordering::Relaxed);
+        return;
+    }
+    peer.trusted = settings.trusted_proxies.clone();
+    let patience = settings.header_timeout;
+    drop(generation);
+    match acceptor {
+        None => serve_plain(stream, Connection::new(gate, peer, false), open).await,
+        Some(acceptor) => {
+            let handshake = Box::pin(tokio::time::timeout(patience, acceptor.accept(stream)));
+            let Ok(Ok(stream)) = handshake.await else {
+                return;
+            };
+            let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+            peer.common_name = super::tls::common_name(stream.get_ref().1);
+            let connection = Connection::new(gate, peer, true);
+            if is_http2 {
+                Box::pin(serve_http2(stream, &[], Arc::new(connection), open)).await;
+            } else {
+                Box::pin(serve_http1(stream, &[], Arc::new(connection), open)).await;
+            }
+        }
+    }
+}
+
+/// Tells HTTP/2 by prior knowledge from HTTP/1 by as few bytes as differ.
+async fn serve_plain<S>(mut stream: S, connection: Connection, open: Open)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    const PREFACE: &[u8; PREFIX] = b"PRI ";
+    let connection = Arc::new(connection);
+    let mut prefix = [0; PREFIX];
+    let mut length = 0;
+    let settings = connection.gate.generation();
+    let mut patience = settings.settings.keep_alive;
+    let then = settings.settings.header_timeout;
+    drop(settings);
+    while length < PREFIX && prefix[..length] == PREFACE[..length] {
+        let phase_changed = connection.gate.phase_changed();
+        if connection.gate.phase() >= Phase::Shutdown {
+            return;
+        }
+        let read = tokio::select! {
+            read = tokio::time::timeout(patience, stream.read(&mut prefix[length..])) => read,
+            () = phase_changed => continue,
+        };
+        match read {
+            Ok(Ok(count)) if count > 0 => length += count,
+            _ => return,
+        }
+        patience = then;
+    }
+    if &prefix == PREFACE {
+        Box::pin(serve_http2(stream, &prefix, connection, open)).await;
+    } else {
+        serve_http1(stream, &prefix[..length], connection, open).await;
+    }
+}
+
+async fn serve_http1<S>(stream: S, prefix: &[u8], connection: Arc<Connection>, open: Open)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let max_head = connection.gate.generation().settings.max_head;
+    let io = TokioIo::new(Marked::new(stream, Arc::clone(&connection), prefix));
+    let requests = requests(Arc::clone(&connection));
+    let http = http1::Builder::new()
+        .max_buf_size(max_head.max(READ_BUFFER_MIN))
+        .max_header_size(max_head)
+        .serve_connection(io, requests)
+        .with_upgrades();
+    drive(http, &connection, |http| http.graceful_shutdown()).await;
+    drop(open);
+}
+
+async fn serve_http2<S>(stream: S, prefix: &[u8], connection: Arc<Connection>, open: Open)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let generation = connection.gate.generation();
+    let settings = &generation.settings;
+    connection.is_http2.store(true, Ordering::Relaxed);
+    let io = TokioIo::new(Marked::new(stream, Arc::clone(&connection), prefix));
+    let requests = requests(Arc::clone(&connection));
+    let max_head = u32::try_from(settings.max_head).unwrap_or(u32::MAX);
+    let http = http2::Builder::new(TokioExecutor::new())
+        .max_concurrent_streams(settings.max_streams)
+        .max_header_list_size(max_head)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(
+            (STREAM_WINDOW + 1)
+                .saturating_mul(settings.max_streams.max(1))
+                .min(i32::MAX as u32),
+        )
+        .max_pending_accept_reset_streams(RESET_STREAMS_MAX)
+        .serve_connection(io, requests);
+    drop(generation);
+    drive(http, &connection, |http| http.graceful_shutdown()).await;
+    drop(open);
+}
+
+/// Runs a connection until it ends, is overdue, or has finished after being asked to.
+async fn drive<H: Future>(http: H, connection: &Connection, finish: impl Fn(Pin<&mut H>)) {
+    let (header_timeout, keep_alive) = {
+        let generation = connection.gate.generation();
+        (
+            generation.settings.header_timeout,
+            generation.settings.keep_alive,
+        )
+    };
+    let deadline = || connection.activity.deadline(header_timeout, keep_alive);
+    let mut http = std::pin::pin!(http);
+    let mut timer = std::pin::pin!(tokio::time::sleep(header_timeout.min(keep_alive)));
+    let mut phase_changed = std::pin::pin!(connection.gate.phase_changed());
+    let mut seen = None;
+    std::future::poll_fn(|cx| {
+        let phase = connection.gate.phase();
+        if seen != Some(phase) {
+            // Registers for the next change; polled again only when there was one, so that requests do not pay for it.
+            seen = Some(phase);
+            phase_changed.set(connection.gate.phase_changed());
+            while phase_changed.as_mut().poll(cx).is_ready() {
+                phase_changed.set(connection.gate.phase_changed());
+            }
+            let is_time =
+                phase >= Phase::Shutdown || (phase == Phase::Closing && connection.is_http2());
+            if is_time {
+                finish(http.as_mut());
+            }
+            if connection.gate.phase() != phase {
+                cx.waker().wake_by_ref();
+            }
+        }
+        if http.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        watch(timer.as_mut(), deadline(), cx)
+    })
+    .await;
+}
+
+/// Moves the timer to the deadline where it is nearer, and says when it has passed.
+fn watch(mut timer: Pin<&mut Sleep>, deadline: Deadline, cx: &mut Context<'_>) -> Poll<()> {
+    if let Deadline::At(at) = deadline
+        && Instant::from_std(at) < timer.deadline()
+    {
+        timer.as_mut().reset(at.into());
+    }
+    if timer.as_mut().poll(cx).is_pending() {
+        return Poll::Pending;
+    }
+    let now = timer.deadline();
+    let next = match deadline {
+        Deadline::At(at) if Instant::from_std(at) <= now => return Poll::Ready(()),
+        Deadline::At(at) => at.into(),
+        Deadline::Look(after) => now + after.max(Duration::from_millis(1)),
+    };
+    timer.as_mut().reset(next);
+    let _ = timer.as_mut().poll(cx);
+    Poll::Pending
+}
+
+/// Hands each request of a connection on.
+fn requests(
+    connection: Arc<Connection>,
+) -> impl Service<
+    Request<Incoming>,
+    Response = Response<ResponseBody>,
+    Error = Infallible,
+    Future: Send + 'static,
+> {
+    service_fn(move |request| super::serve(Arc::clone(&connection), request))
+}

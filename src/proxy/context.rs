@@ -1,0 +1,230 @@
+//! One request, from its head to its last byte: what it holds, and what is told when it is over.
+//!
+//! The context owns the permit and the entry among the live requests; it travels with the request, sits in the
+//! response's body or in a tunnel, and records itself exactly once, when dropped. Never copied.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use parking_lot::Mutex;
+
+use super::connection::{Connection, InProgress};
+use super::gate::{Local, Route};
+use super::settings::StreamPolicy;
+use crate::admission::{Outcome, Permit};
+use crate::telemetry::{DecisionWord, Entered, Record, Request, State};
+
+/// Everything about one request.
+#[derive(Debug)]
+pub(super) struct Context {
+    pub(super) local: Arc<Local>,
+    pub(super) request: Arc<Request>,
+    resource: Option<u16>,
+    entered: Option<Entered>,
+    hold: Hold,
+    pub(super) status: u16,
+    pub(super) decision: DecisionWord,
+    pub(super) reason: &'static str,
+    pub(super) limit: Option<Arc<str>>,
+    would_reject: Option<Arc<str>>,
+    outcome: Outcome,
+    /// When the request was sent on.
+    pub(super) forwarded_at: Option<Instant>,
+    /// When the response's head came.
+    head_at: Option<Instant>,
+    /// Bytes of the response's body that were passed on.
+    pub(super) sent: u64,
+    is_cut: bool,
+    in_progress: InProgress,
+}
+
+/// Where the permit is.
+#[derive(Debug)]
+enum Hold {
+    None,
+    Own(Permit),
+    /// With a timer that takes it away early.
+    Timed(Arc<Mutex<Option<Permit>>>, tokio::task::AbortHandle),
+}
+
+impl Context {
+    /// The context of a request that was just classified, or could not be.
+    pub(super) fn new(
+        local: Arc<Local>,
+        request: Arc<Request>,
+        resource: Option<u16>,
+        in_progress: InProgress,
+    ) -> Self {
+        Self {
+            local,
+            request,
+            resource,
+            entered: None,
+            hold: Hold::None,
+            status: 0,
+            decision: DecisionWord::Admitted,
+            reason: "none",
+            limit: None,
+            would_reject: None,
+            outcome: Outcome::Ignore,
+            forwarded_at: None,
+            head_at: None,
+            sent: 0,
+            is_cut: true,
+            in_progress,
+        }
+    }
+
+    /// The client's connection.
+    pub(super) fn connection(&self) -> &Arc<Connection> {
+        &self.in_progress.0
+    }
+
+    /// The route of its resource, once there is one.
+    pub(super) fn route(&self) -> Option<&Route> {
+        self.resource
+            .map(|resource| &self.local.generation.routes[usize::from(resource)])
+    }
+
+    /// Takes over the permit and enters the request among the live ones.
+    pub(super) fn hold(&mut self, permit: Permit) {
+        self.would_reject = permit.would_reject().cloned();
+        self.entered = Some(
+            self.local
+                .gate
+                .live
+                .enter(Arc::clone(&self.request), &permit),
+        );
+        self.hold = Hold::Own(permit);
+    }
+
+    /// Requests of the account in flight when the permit was given.
+    pub(super) fn account_in_flight(&self) -> u32 {
+        match &self.hold {
+            Hold::Own(permit) => permit.account_in_flight(),
+            _ => 0,
+        }
+    }
+
+    /// The response's head came: an answer was given, and the resource says how long the place is held from here.
+    pub(super) fn answered(&mut self, status: u16, policy: StreamPolicy, now: Instant) {
+        self.status = status;
+        self.head_at = Some(now);
+        self.outcome = Outcome::Success;
+        self.is_cut = false;
+        self.request.set_state(if status == 101 {
+            State::Tunnel
+        } else {
+            State::Streaming
+        });
+        match policy {
+            StreamPolicy::BodyEnd => {}
+            StreamPolicy::Headers => self.release(now),
+            StreamPolicy::First(bound) => self.release_after(bound),
+        }
+    }
+
+    /// The gate answered by itself.
+    pub(super) fn refused(&mut self, status: u16, reason: &'static str, outcome: Outcome) {
+        self.status = status;
+        self.reason = reason;
+        self.outcome = outcome;
+        self.is_cut = false;
+    }
+
+    /// Gives the place back before the request is over.
+    fn release(&mut self, now: Instant) {
+        if let Some(entered) = &self.entered {
+            entered.release_places();
+        }
+        if let Hold::Own(permit) = std::mem::replace(&mut self.hold, Hold::None) {
+            permit.finish(self.outcome, now);
+        }
+    }
+
+    fn release_after(&mut self, bound: std::time::Duration) {
+        let Hold::Own(permit) = std::mem::replace(&mut self.hold, Hold::None) else {
+            return;
+        };
+        let slot = Arc::new(Mutex::new(Some(permit)));
+        let (timed, gate) = (Arc::clone(&slot), Arc::clone(&self.local.gate));
+        let places = self.entered.as_ref().map(Entered::places_handle);
+        let timer = tokio::spawn(async move {
+            tokio::time::sleep(bound).await;
+            if let Some(places) = places {
+                places.release();
+            }
+            let permit = timed.lock().take();
+            if let Some(permit) = permit {
+                permit.finish(Outcome::Success, gate.clock.now());
+            }
+        });
+        self.hold = Hold::Timed(slot, timer.abort_handle());
+    }
+
+    /// The answer broke off on the upstream's side.
+    pub(super) fn fail(&mut self) {
+        self.outcome = Outcome::Overload;
+        self.reason = "upstream_broke";
+        self.is_cut = true;
+    }
+
+    pub(super) fn has_failed(&self) -> bool {
+        self.outcome == Outcome::Overload
+    }
+
+    /// The client left before the answer was through.
+    pub(super) fn cut(&mut self) {
+        self.is_cut = true;
+        if self.outcome == Outcome::Success {
+            self.outcome = Outcome::Ignore;
+        }
+    }
+}
+
+impl Drop for Context {
+    fn drop(&mut self) {
+        let gate = &self.local.gate;
+        let now = gate.clock.now();
+        // First out of the list, then the place: the auditor may see a count too many, never one too few.
+        drop(self.entered.take());
+        match std::mem::replace(&mut self.hold, Hold::None) {
+            Hold::None => {}
+            Hold::Own(permit) => permit.finish(self.outcome, now),
+            Hold::Timed(slot, timer) => {
+                timer.abort();
+                let permit = slot.lock().take();
+                if let Some(permit) = permit {
+                    permit.finish(self.outcome, now);
+                }
+            }
+        }
+        let upstream = self.forwarded_at.and_then(|sent| {
+            self.head_at
+                .map(|head| head.saturating_duration_since(sent))
+        });
+        if let Some(route) = self.route() {
+            route.stats.count(self.decision, self.reason);
+            if let Some(sent) = self.forwarded_at {
+                let took = upstream.unwrap_or_else(|| now.saturating_duration_since(sent));
+                route.stats.observe_upstream(self.outcome, took);
+            }
+        }
+        if gate.log.is_on() {
+            gate.log.write(Box::new(Record {
+                request: Arc::clone(&self.request),
+                client: self.connection().peer.address,
+                protocol: self.connection().protocol(),
+                status: self.status,
+                decision: self.decision,
+                reason: self.reason,
+                limit: self.limit.take(),
+                would_reject: self.would_reject.take(),
+                bytes: self.sent,
+                duration: now.saturating_duration_since(self.request.started),
+                upstream,
+                is_cut: self.is_cut,
+            }));
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! Every way in which the gate answers by itself, each with one status, one word and one sentence.
+//!
+//! Split by fault: the client's, the limits', the upstream's. `respond` makes the HTTP answer of it, `context` the log
+//! line and the metric. Never carries what a client sent.
+
+use crate::admission::{Outcome, Rejection};
+use crate::classify::Fault;
+
+/// Why the gate answers instead of the upstream.
+#[derive(Debug)]
+pub(super) enum Refusal {
+    /// A limit has no place.
+    Limit(Box<Rejection>),
+    /// The request's class cannot be told.
+    Fault(Fault),
+    /// The head is one that HTTP does not allow, or that cannot be forwarded safely.
+    HeadInvalid(&'static str),
+    /// The body's framing is broken.
+    BodyInvalid,
+    /// The body is longer than `server.max_body`.
+    BodyTooLarge,
+    /// The client stopped sending its body.
+    ClientTimeout,
+    /// No resource matches, and there is no default upstream.
+    NoResource,
+    /// No connection to the upstream.
+    UpstreamUnreachable,
+    /// The upstream closed or broke the connection before its answer's head.
+    UpstreamBroke,
+    /// The upstream did not answer in time.
+    UpstreamTimeout,
+}
+
+impl Refusal {
+    /// The HTTP status.
+    pub(super) fn status(&self) -> u16 {
+        match self {
+            Self::Limit(rejection) => rejection.status,
+            Self::Fault(fault) => fault.status(),
+            Self::HeadInvalid(_) | Self::BodyInvalid => 400,
+            Self::ClientTimeout => 408,
+            Self::BodyTooLarge => 413,
+            Self::NoResource => 404,
+            Self::UpstreamUnreachable | Self::UpstreamBroke => 502,
+            Self::UpstreamTimeout => 504,
+        }
+    }
+
+    /// The word that users see everywhere.
+    pub(super) fn reason(&self) -> &'static str {
+        match self {
+            Self::Limit(rejection) => rejection.reason.as_str(),
+            Self::Fault(fault) => fault.as_str(),
+            Self::HeadInvalid(_) => "head_invalid",
+            Self::BodyInvalid => "body_invalid",
+            Self::BodyTooLarge => "body_too_large",
+            Self::ClientTimeout => "client_timeout",
+            Self::NoResource => "no_resource",
+            Self::UpstreamUnreachable => "upstream_unreachable",
+            Self::UpstreamBroke => "upstream_broke",
+            Self::UpstreamTimeout => "upstream_timeout",
+        }
+    }
+
+    /// A sentence for the client's developer, with the way out.
+    pub(super) fn detail(&self) -> String {
+        let text = match self {
+            Self::Limit(rejection) => {
+                let Rejection {
+                    limit,
+                    max,
+                    in_flight,
+                    ..
+                } = &**rejection;
+                return format!(
+                    "{in_flight} of {max} places of the limit `{limit}` are taken; \
+                     wait until requests in flight have finished, then retry"
+                );
+            }
+            Self::Fault(Fault::AccountInvalid) => {
+                "the account's name must be 1 to 128 printable ASCII characters \
+                 without space, quote or backslash"
+            }
+            Self::Fault(Fault::PathInvalid) => {
+                "the path holds an encoded slash, backslash or NUL, or climbs above its root"
+            }
+            Self::Fault(Fault::Unauthorized) => "the bearer token does not verify; get a new one",
+            Self::HeadInvalid(what) => what,
+            Self::BodyInvalid => "the request's body is not framed as its head says",
+            Self::BodyTooLarge => "the request's body is longer than this gate accepts",
+            Self::ClientTimeout => "the request's body stopped arriving",
+            Self::NoResource => "nothing here answers to this method and path",
+            Self::UpstreamUnreachable => "the service behind this gate cannot be reached",
+            Self::UpstreamBroke => "the service behind this gate closed the connection unanswered",
+            Self::UpstreamTimeout => "the service behind this gate did not answer in time",
+        };
+        text.into()
+    }
+
+    /// What limits may learn from it.
+    pub(super) fn outcome(&self) -> Outcome {
+        match self {
+            Self::UpstreamUnreachable | Self::UpstreamBroke | Self::UpstreamTimeout => {
+                Outcome::Overload
+            }
+            _ => Outcome::Ignore,
+        }
+    }
+
+    /// The gRPC status (<https://grpc.io/docs/guides/status-codes/>) that says the same.
+    pub(super) fn grpc_status(&self) -> u8 {
+        match self {
+            Self::Limit(_) => 8,
+            Self::Fault(Fault::Unauthorized) => 16,
+            Self::Fault(_) | Self::HeadInvalid(_) | Self::BodyInvalid | Self::BodyTooLarge => 3,
+            Self::UpstreamTimeout | Self::ClientTimeout => 4,
+            Self::NoResource => 12,
+            Self::UpstreamUnreachable | Self::UpstreamBroke => 14,
+        }
+    }
+
+    /// Whether the request went through the limits before it failed.
+    pub(super) fn is_after_admission(&self) -> bool {
+        matches!(
+            self,
+            Self::UpstreamUnreachable
+                | Self::UpstreamBroke
+                | Self::UpstreamTimeout
+                | Self::BodyInvalid
+                | Self::BodyTooLarge
+                | Self::ClientTimeout
+        )
+    }
+}

@@ -1,0 +1,123 @@
+//! Tunnels: WebSocket and its like, after both sides have agreed to switch.
+//!
+//! From the 101 on the two connections are copied into each other by a task of their own, which owns the request's
+//! context and with it the place. It ends when a side closes, or when nothing has moved for `tunnel_idle_timeout`. Never looks
+//! at what passes.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context as TaskContext, Poll, ready};
+use std::time::{Duration, Instant};
+
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional};
+
+use super::context::Context;
+use crate::clock::Clock;
+
+/// Copies between the two sides until one is done with it.
+pub(super) async fn tunnel(
+    client: OnUpgrade,
+    upstream: OnUpgrade,
+    context: Box<Context>,
+    idle_timeout: Duration,
+) {
+    let gate = Arc::clone(&context.local.gate);
+    let open = gate.open();
+    if let (Ok(client), Ok(upstream)) = tokio::join!(client, upstream) {
+        let moved = Arc::new(Moved::new(gate.clock.clone()));
+        let mut client = Touching {
+            inner: TokioIo::new(client),
+            moved: Arc::clone(&moved),
+        };
+        let mut upstream = TokioIo::new(upstream);
+        tokio::select! {
+            _ = copy_bidirectional(&mut client, &mut upstream) => {}
+            () = moved.stood_still_for(idle_timeout) => {}
+        }
+    }
+    drop(context);
+    drop(open);
+}
+
+/// When bytes last moved in either direction.
+#[derive(Debug)]
+struct Moved {
+    clock: Clock,
+    opened: Instant,
+    nanos: AtomicU64,
+}
+
+impl Moved {
+    fn new(clock: Clock) -> Self {
+        let opened = clock.now();
+        Self {
+            clock,
+            opened,
+            nanos: AtomicU64::new(0),
+        }
+    }
+
+    fn touch(&self) {
+        let nanos = self
+            .clock
+            .now()
+            .saturating_duration_since(self.opened)
+            .as_nanos();
+        self.nanos
+            .store(u64::try_from(nanos).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    async fn stood_still_for(&self, bound: Duration) {
+        loop {
+            let last = self.opened + Duration::from_nanos(self.nanos.load(Ordering::Relaxed));
+            let left = (last + bound).saturating_duration_since(self.clock.now());
+            if left.is_zero() {
+                return;
+            }
+            tokio::time::sleep(left.max(Duration::from_millis(1))).await;
+        }
+    }
+}
+
+/// The client's side of a tunnel; every byte in either direction passes it.
+#[derive(Debug)]
+struct Touching {
+    inner: TokioIo<Upgraded>,
+    moved: Arc<Moved>,
+}
+
+impl AsyncRead for Touching {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut TaskContext<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        ready!(Pin::new(&mut self.inner).poll_read(cx, buf))?;
+        self.moved.touch();
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Touching {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut TaskContext<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let count = ready!(Pin::new(&mut self.inner).poll_write(cx, buf))?;
+        self.moved.touch();
+        Poll::Ready(Ok(count))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,235 @@
+//! What Prometheus reads: counters summed, gauges taken from the cells at that moment.
+//!
+//! Never keeps a gauge of its own, never has a label that a client can choose.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use prometheus::core::Collector as _;
+use prometheus::process_collector::ProcessCollector;
+use prometheus::proto::{
+    Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType,
+};
+use prometheus::{Encoder as _, TextEncoder};
+
+use super::access_log::AccessLog;
+use super::live::Live;
+use super::metrics::{DecisionWord, Durations, GateStats, OUTCOMES, ReloadResult, ResourceTable};
+use super::names::{self, REASONS};
+use crate::admission::{Mode, Snapshot};
+
+/// Everything that metrics are read from.
+#[derive(Debug)]
+pub struct Sources<'a> {
+    /// Cells, read a moment ago.
+    pub snapshot: Snapshot,
+    /// Figures by resource.
+    pub resources: &'a ResourceTable,
+    /// Figures of the gate.
+    pub gate: &'a GateStats,
+    /// Requests in progress.
+    pub live: &'a Live,
+    /// The log, for what it dropped.
+    pub log: &'a AccessLog,
+    /// The configuration in force.
+    pub generation: u64,
+    /// Upstreams, and whether the last connection to each worked.
+    pub upstreams: Vec<(Arc<str>, bool)>,
+    /// Now.
+    pub now: Instant,
+}
+
+/// All metrics in Prometheus' text format.
+#[must_use]
+pub fn exposition(sources: &Sources<'_>) -> String {
+    let mut families = families(sources);
+    families.extend(ProcessCollector::for_self().collect());
+    families.retain(|family| !family.get_metric().is_empty());
+    let mut text = Vec::new();
+    // Writing to memory cannot fail, and a family without metrics was taken out above.
+    let _ = TextEncoder::new().encode(&families, &mut text);
+    String::from_utf8(text).unwrap_or_default()
+}
+
+fn families(sources: &Sources<'_>) -> Vec<MetricFamily> {
+    let gate = sources.gate;
+    let oldest = sources.live.oldest();
+    let oldest = oldest.map_or(0.0, |at| {
+        sources.now.saturating_duration_since(at).as_secs_f64()
+    });
+    let reload = |result: ReloadResult| {
+        counter(
+            &[("result", result.as_str())],
+            gate.reloads.sum(result as usize),
+        )
+    };
+    let mut families = limits(&sources.snapshot);
+    families.extend(resources(sources.resources));
+    families.extend([
+        family(
+            names::DECISION,
+            MetricType::HISTOGRAM,
+            vec![histogram(&[], &gate.decision)],
+        ),
+        family(names::OLDEST, MetricType::GAUGE, vec![gauge(&[], oldest)]),
+        family(
+            names::GENERATION,
+            MetricType::GAUGE,
+            vec![gauge(&[], float(sources.generation))],
+        ),
+        family(
+            names::RELOADS,
+            MetricType::COUNTER,
+            ReloadResult::ALL.map(reload).to_vec(),
+        ),
+        family(
+            names::UPSTREAM_HEALTHY,
+            MetricType::GAUGE,
+            sources
+                .upstreams
+                .iter()
+                .map(|(name, up)| gauge(&[("upstream", name)], f64::from(u8::from(*up))))
+                .collect(),
+        ),
+        total(names::LEAKS, gate.leaks.load(Ordering::Relaxed)),
+        family(
+            names::CONNECTIONS,
+            MetricType::GAUGE,
+            vec![gauge(
+                &[],
+                float(gate.connections.load(Ordering::Relaxed) as u64),
+            )],
+        ),
+        total(
+            names::CONNECTIONS_REFUSED,
+            gate.connections_refused.load(Ordering::Relaxed),
+        ),
+        total(names::LOG_DROPPED, sources.log.dropped()),
+    ]);
+    families
+}
+
+fn limits(snapshot: &Snapshot) -> Vec<MetricFamily> {
+    let gauges = |name, value: &dyn Fn(&crate::admission::LimitUse) -> f64| {
+        let metrics = snapshot
+            .limits
+            .iter()
+            .map(|limit| gauge(&[("limit", &limit.name)], value(limit)));
+        family(name, MetricType::GAUGE, metrics.collect())
+    };
+    let shadow = snapshot
+        .limits
+        .iter()
+        .filter(|limit| limit.mode == Mode::Shadow);
+    let shadow = shadow.flat_map(|limit| {
+        let decided =
+            |decision, count| counter(&[("limit", &limit.name), ("decision", decision)], count);
+        [
+            decided("admitted", limit.would.0),
+            decided("rejected", limit.would.1),
+        ]
+    });
+    vec![
+        gauges(names::IN_FLIGHT, &|limit| float(limit.in_flight)),
+        gauges(names::LIMIT, &|limit| f64::from(limit.max)),
+        gauges(names::USED_RATIO, &|limit| limit.used_ratio),
+        gauges(names::KEYS, &|limit| float(limit.keys as u64)),
+        family(names::SHADOW, MetricType::COUNTER, shadow.collect()),
+    ]
+}
+
+fn resources(table: &ResourceTable) -> [MetricFamily; 2] {
+    let mut requests = Vec::new();
+    let mut upstream = Vec::new();
+    for (name, stats) in table.all() {
+        for decision in DecisionWord::ALL {
+            for (index, reason) in REASONS.iter().enumerate() {
+                let count = stats
+                    .requests
+                    .sum(decision as usize * REASONS.len() + index);
+                // The usual pair is there from the start, so that a rate over it has a beginning.
+                if count > 0 || (decision == DecisionWord::Admitted && index == 0) {
+                    let labels = [
+                        ("resource", &*name),
+                        ("decision", decision.as_str()),
+                        ("reason", reason),
+                    ];
+                    requests.push(counter(&labels, count));
+                }
+            }
+        }
+        for (outcome, durations) in OUTCOMES.iter().zip(&stats.upstream) {
+            let seen = histogram(&[("resource", &name), ("outcome", outcome)], durations);
+            if seen.get_histogram().get_sample_count() > 0 {
+                upstream.push(seen);
+            }
+        }
+    }
+    [
+        family(names::REQUESTS, MetricType::COUNTER, requests),
+        family(names::UPSTREAM, MetricType::HISTOGRAM, upstream),
+    ]
+}
+
+fn family((name, help): (&str, &str), kind: MetricType, metrics: Vec<Metric>) -> MetricFamily {
+    let mut family = MetricFamily::default();
+    family.set_name(name.into());
+    family.set_help(help.into());
+    family.set_field_type(kind);
+    family.set_metric(metrics);
+    family
+}
+
+fn total(name: (&str, &str), count: u64) -> MetricFamily {
+    family(name, MetricType::COUNTER, vec![counter(&[], count)])
+}
+
+fn labels(pairs: &[(&str, &str)]) -> Vec<LabelPair> {
+    let pair = |(name, value): &(&str, &str)| {
+        let mut label = LabelPair::default();
+        label.set_name((*name).into());
+        label.set_value((*value).into());
+        label
+    };
+    pairs.iter().map(pair).collect()
+}
+
+fn counter(pairs: &[(&str, &str)], count: u64) -> Metric {
+    let mut counter = Counter::default();
+    counter.set_value(float(count));
+    let mut metric = Metric::from_label(labels(pairs));
+    metric.set_counter(counter);
+    metric
+}
+
+fn gauge(pairs: &[(&str, &str)], value: f64) -> Metric {
+    let mut gauge = Gauge::default();
+    gauge.set_value(value);
+    let mut metric = Metric::from_label(labels(pairs));
+    metric.set_gauge(gauge);
+    metric
+}
+
+fn histogram<const N: usize>(pairs: &[(&str, &str)], durations: &Durations<N>) -> Metric {
+    let (buckets, count, sum) = durations.cumulative();
+    let bucket = |(bound, below)| {
+        let mut bucket = Bucket::default();
+        bucket.set_upper_bound(bound);
+        bucket.set_cumulative_count(below);
+        bucket
+    };
+    let mut histogram = Histogram::default();
+    histogram.set_bucket(buckets.into_iter().map(bucket).collect());
+    histogram.set_sample_count(count);
+    histogram.set_sample_sum(sum);
+    let mut metric = Metric::from_label(labels(pairs));
+    metric.set_histogram(histogram);
+    metric
+}
+
+/// Prometheus has floats only; counts lose their last bit beyond 2^53, which no counter here lives to see.
+#[expect(clippy::cast_precision_loss, reason = "see above")]
+fn float(count: u64) -> f64 {
+    count as f64
+}

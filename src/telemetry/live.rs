@@ -1,0 +1,262 @@
+//! The requests in progress: who, what, since when.
+//!
+//! One slab a shard, one shard a thread in practice: entering and leaving take a lock that nobody else wants. An entry
+//! is tied to the request's own life, not to its permit, so that the auditor has a second opinion on every count. Never
+//! holds a request longer than its last byte.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::time::Instant;
+
+use hashbrown::HashMap;
+use http::uri::PathAndQuery;
+use http::{HeaderValue, Method};
+use parking_lot::Mutex;
+use slab::Slab;
+use smallvec::SmallVec;
+
+use crate::admission::{AccountName, Permit};
+
+/// As many slabs as threads commonly serve; more threads share.
+const SHARDS: usize = 16;
+
+/// What a request in progress is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum State {
+    /// Sent on; the response's head is awaited.
+    Forwarded,
+    /// The response is on its way.
+    Streaming,
+    /// Switched to another protocol.
+    Tunnel,
+}
+
+impl State {
+    const ALL: [Self; 3] = [Self::Forwarded, Self::Streaming, Self::Tunnel];
+
+    /// The word that users see.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Forwarded => "forwarded",
+            Self::Streaming => "streaming",
+            Self::Tunnel => "tunnel",
+        }
+    }
+}
+
+/// One request, from its head to its last byte.
+#[derive(Debug)]
+pub struct Request {
+    /// The number under which the admin API knows it.
+    pub id: u64,
+    /// Who pays.
+    pub account: AccountName,
+    /// The kind of thing acted on.
+    pub resource: Arc<str>,
+    /// Where it was sent.
+    pub upstream: Arc<str>,
+    /// Its method.
+    pub method: Method,
+    /// Its path and query, as received.
+    pub target: Option<PathAndQuery>,
+    /// The value of `x-request-id`, kept or made.
+    pub request_id: HeaderValue,
+    /// When its head was complete.
+    pub started: Instant,
+    state: AtomicU8,
+}
+
+impl Request {
+    /// A request that was just sent on.
+    #[must_use]
+    #[expect(clippy::too_many_arguments, reason = "it is the record's fields, once")]
+    pub fn new(
+        account: AccountName,
+        resource: Arc<str>,
+        upstream: Arc<str>,
+        method: Method,
+        target: Option<PathAndQuery>,
+        request_id: HeaderValue,
+        started: Instant,
+        id: u64,
+    ) -> Self {
+        let state = AtomicU8::new(State::Forwarded as u8);
+        Self {
+            id,
+            account,
+            resource,
+            upstream,
+            method,
+            target,
+            request_id,
+            started,
+            state,
+        }
+    }
+
+    /// What it is doing.
+    #[must_use]
+    pub fn state(&self) -> State {
+        State::ALL[usize::from(self.state.load(Ordering::Relaxed)) % State::ALL.len()]
+    }
+
+    /// Notes what it is doing now.
+    pub fn set_state(&self, state: State) {
+        self.state.store(state as u8, Ordering::Relaxed);
+    }
+
+    /// Its path without the query, for people: a query may hold secrets.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        self.target.as_ref().map_or("", PathAndQuery::path)
+    }
+}
+
+#[derive(Debug)]
+struct Entry {
+    request: Arc<Request>,
+    /// Cells and places that the request's permit holds.
+    places: SmallVec<[(u64, u32); 6]>,
+}
+
+/// All requests in progress.
+#[derive(Debug)]
+pub struct Live {
+    shards: Box<[Mutex<Slab<Entry>>]>,
+    next_id: AtomicU64,
+}
+
+impl Default for Live {
+    fn default() -> Self {
+        Self {
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            next_id: AtomicU64::new(1),
+        }
+    }
+}
+
+impl Live {
+    /// The next request's number.
+    pub fn next_id(&self) -> u64 {
+        self.next_id.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Enters a request until the returned value is dropped.
+    #[must_use]
+    pub fn enter(self: &Arc<Self>, request: Arc<Request>, permit: &Permit) -> Entered {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        thread_local!(static SHARD: usize = NEXT.fetch_add(1, Ordering::Relaxed) % SHARDS);
+        let shard = SHARD.try_with(|shard| *shard).unwrap_or(0);
+        let entry = Entry {
+            request: Arc::clone(&request),
+            places: permit.places().collect(),
+        };
+        let key = self.shards[shard].lock().insert(entry);
+        Entered {
+            live: Arc::clone(self),
+            shard,
+            key,
+            request,
+        }
+    }
+
+    /// Visits every request in progress, slab by slab.
+    pub fn each(&self, mut visit: impl FnMut(&Request)) {
+        for shard in &self.shards {
+            shard
+                .lock()
+                .iter()
+                .for_each(|(_, entry)| visit(&entry.request));
+        }
+    }
+
+    /// When the oldest request in progress started.
+    #[must_use]
+    pub fn oldest(&self) -> Option<Instant> {
+        let mut oldest = None;
+        self.each(|request| oldest = oldest.into_iter().chain([request.started]).min());
+        oldest
+    }
+
+    fn release_places(&self, shard: usize, key: usize, id: u64) {
+        let mut slab = self.shards[shard].lock();
+        if let Some(entry) = slab.get_mut(key).filter(|entry| entry.request.id == id) {
+            entry.places.clear();
+        }
+    }
+
+    /// Places held by cell, over all requests in progress: the auditor's other side.
+    #[must_use]
+    pub(super) fn places(&self) -> HashMap<u64, i64> {
+        let mut places = HashMap::new();
+        for shard in &self.shards {
+            for (_, entry) in shard.lock().iter() {
+                for &(cell, count) in &entry.places {
+                    *places.entry(cell).or_default() += i64::from(count);
+                }
+            }
+        }
+        places
+    }
+}
+
+/// A request's entry among those in progress; it leaves when dropped.
+#[derive(Debug)]
+#[must_use]
+pub struct Entered {
+    live: Arc<Live>,
+    shard: usize,
+    key: usize,
+    request: Arc<Request>,
+}
+
+impl Entered {
+    /// The request.
+    #[must_use]
+    pub fn request(&self) -> &Arc<Request> {
+        &self.request
+    }
+
+    /// Notes that the request's permit was given back before its end.
+    pub fn release_places(&self) {
+        self.live
+            .release_places(self.shard, self.key, self.request.id);
+    }
+
+    /// A way to note the same later, from elsewhere.
+    #[must_use]
+    pub fn places_handle(&self) -> PlacesHandle {
+        let (live, id) = (Arc::clone(&self.live), self.request.id);
+        PlacesHandle {
+            live,
+            shard: self.shard,
+            key: self.key,
+            id,
+        }
+    }
+}
+
+/// See [`Entered::places_handle`].
+#[derive(Debug)]
+pub struct PlacesHandle {
+    live: Arc<Live>,
+    shard: usize,
+    key: usize,
+    id: u64,
+}
+
+impl PlacesHandle {
+    /// Notes that the request's permit was given back; of no effect when the request is over.
+    pub fn release(self) {
+        self.live.release_places(self.shard, self.key, self.id);
+    }
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        let entry = self.live.shards[self.shard].lock().try_remove(self.key);
+        drop(entry);
+    }
+}

@@ -1,0 +1,112 @@
+//! Every metric's name and help, and every word that a label may hold.
+//!
+//! Dashboards and alerts of other people hang on these. A test compares the names with what `/metrics` prints.
+
+/// Requests answered, by resource, decision and reason.
+pub const REQUESTS: (&str, &str) = (
+    "tidegate_requests_total",
+    "Requests answered, by resource, decision and reason.",
+);
+/// What limits in shadow mode would have decided.
+pub const SHADOW: (&str, &str) = (
+    "tidegate_shadow_total",
+    "Decisions that limits in shadow mode would have taken.",
+);
+/// Places taken, summed over the keys of a limit.
+pub const IN_FLIGHT: (&str, &str) = (
+    "tidegate_in_flight",
+    "Places taken under a limit, summed over its keys.",
+);
+/// The default maximum of a limit's key.
+pub const LIMIT: (&str, &str) = (
+    "tidegate_limit",
+    "Places that each key of a limit has by default.",
+);
+/// The fullest key of a limit.
+pub const USED_RATIO: (&str, &str) = (
+    "tidegate_limit_used_ratio",
+    "Places taken over places there are, of a limit's fullest key.",
+);
+/// Keys with something in flight.
+pub const KEYS: (&str, &str) = ("tidegate_keys", "Keys of a limit with something in flight.");
+/// Seconds from the request sent on to the response's head.
+pub const UPSTREAM: (&str, &str) = (
+    "tidegate_upstream_seconds",
+    "Seconds from the request sent on to the response's head, by resource and outcome.",
+);
+/// Seconds from a request's head to its decision.
+pub const DECISION: (&str, &str) = (
+    "tidegate_decision_seconds",
+    "Seconds from a request's head to its decision.",
+);
+/// Age of the oldest request in progress.
+pub const OLDEST: (&str, &str) = (
+    "tidegate_oldest_request_age_seconds",
+    "Age of the oldest request in progress.",
+);
+/// The configuration in force.
+pub const GENERATION: (&str, &str) = (
+    "tidegate_config_generation",
+    "Number of the configuration in force, from 1.",
+);
+/// Reloads by result.
+pub const RELOADS: (&str, &str) = ("tidegate_config_reloads_total", "Reloads by result.");
+/// Whether an upstream's last connection attempt worked.
+pub const UPSTREAM_HEALTHY: (&str, &str) = (
+    "tidegate_upstream_healthy",
+    "1 unless the last connection to an upstream failed.",
+);
+/// Places that no request in progress accounts for.
+pub const LEAKS: (&str, &str) = (
+    "tidegate_leaks_detected_total",
+    "Counts that stood apart from the live permits in three scans.",
+);
+/// Client connections open.
+pub const CONNECTIONS: (&str, &str) = ("tidegate_connections", "Client connections open.");
+/// Client connections turned away.
+pub const CONNECTIONS_REFUSED: (&str, &str) = (
+    "tidegate_connections_refused_total",
+    "Client connections closed at once because max_connections were open.",
+);
+/// Access log lines that were dropped.
+pub const LOG_DROPPED: (&str, &str) = (
+    "tidegate_access_log_dropped_total",
+    "Access log lines dropped because the writer was behind.",
+);
+
+/// All names above, for the test and the docs.
+pub const ALL: [&str; 16] = [
+    REQUESTS.0,
+    SHADOW.0,
+    IN_FLIGHT.0,
+    LIMIT.0,
+    USED_RATIO.0,
+    KEYS.0,
+    UPSTREAM.0,
+    DECISION.0,
+    OLDEST.0,
+    GENERATION.0,
+    RELOADS.0,
+    UPSTREAM_HEALTHY.0,
+    LEAKS.0,
+    CONNECTIONS.0,
+    CONNECTIONS_REFUSED.0,
+    LOG_DROPPED.0,
+];
+
+/// Every word that the label `reason` may hold; the first is for requests that were forwarded and answered.
+pub const REASONS: [&str; 13] = [
+    "none",
+    "limit_reached",
+    "account_invalid",
+    "path_invalid",
+    "unauthorized",
+    "head_invalid",
+    "body_invalid",
+    "body_too_large",
+    "client_timeout",
+    "no_resource",
+    "upstream_unreachable",
+    "upstream_broke",
+    "upstream_timeout",
+];
