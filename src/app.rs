@@ -190,7 +190,7 @@ impl App {
         for (address, _) in &self.0.listeners {
             if let Address::Unix(path) = address {
                 // pingora leaves the file behind; a missing one is as good as removed.
-                let _ = std::fs::remove_file(path);
+                drop(std::fs::remove_file(path));
             }
         }
         is_finished
@@ -257,7 +257,7 @@ impl Inner {
         state.seen = seen;
         let config = match judged {
             Ok(config) => config,
-            Err(report) => return self.refuse(&mut state, report),
+            Err(report) => return self.refuse(&mut state, &report),
         };
         if config.hash == state.running.hash && are_files_unchanged {
             self.gate.stats.count_reload(ReloadResult::Unchanged);
@@ -265,7 +265,7 @@ impl Inner {
         }
         let running = self.gate.generation();
         match self.prepare(&state, config, &running) {
-            Err(report) => self.refuse(&mut state, report),
+            Err(report) => self.refuse(&mut state, &report),
             Ok((config, prepared)) => self.commit(&mut state, config, prepared, &running),
         }
     }
@@ -363,7 +363,7 @@ impl Inner {
         }
     }
 
-    fn refuse(&self, state: &mut State, report: Report) -> admin::Reload {
+    fn refuse(&self, state: &mut State, report: &Report) -> admin::Reload {
         let generation = self.gate.generation().number;
         tracing::error!(
             generation,

@@ -97,6 +97,8 @@ def first_line(*command):
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=20)
     except (OSError, subprocess.TimeoutExpired):
         return "unknown"
+    if done.returncode != 0 and not done.stdout:
+        return "unknown"
     return ((done.stdout + done.stderr).strip().splitlines() or ["unknown"])[0]
 
 

@@ -61,11 +61,13 @@ impl ServerApp for App {
             }
         });
         // What a client does wrong on this connection is its own affair.
-        let _ = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEAD_TIMEOUT)
-            .serve_connection(TokioIo::new(stream), answer)
-            .await;
+        drop(
+            http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEAD_TIMEOUT)
+                .serve_connection(TokioIo::new(stream), answer)
+                .await,
+        );
         None
     }
 }

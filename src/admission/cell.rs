@@ -82,7 +82,8 @@ impl Count {
 
     /// Marks an unused cell as removed; false when somebody is in it.
     pub(super) fn kill(&self) -> bool {
-        // AcqRel: the remover sees what the last holder did, and a taker that meets the mark sees the removal.
+        // AcqRel: the remover sees what the last holder did. A taker that meets the mark learns of the removal by
+        // the shard's lock, under which this is called.
         self.word
             .compare_exchange(0, DEAD, Ordering::AcqRel, Ordering::Relaxed)
             .is_ok()
@@ -90,8 +91,8 @@ impl Count {
 
     /// Whether the cell was removed.
     pub(super) fn is_dead(&self) -> bool {
-        // Acquire pairs with the removal in `kill`: who sees the mark also finds the registry without the cell.
-        self.word.load(Ordering::Acquire) & DEAD != 0
+        // Relaxed: the mark is set under the shard's lock, and who sees it takes that lock to look the key up again.
+        self.word.load(Ordering::Relaxed) & DEAD != 0
     }
 
     /// Places taken and not given back.
@@ -125,23 +126,29 @@ impl Count {
 /// The count of one key, with what it belongs to.
 ///
 /// With the reference counts before it in the same allocation it fills two cache lines, so that neighbours
-/// seldom share one; counts and reference counts share the first on purpose: a take touches one line only.
+/// seldom share one. Counts, reference counts and what a lookup compares share the first on purpose: `repr(C)` keeps
+/// them there.
 #[derive(Debug)]
+#[repr(C)]
 pub(super) struct Cell {
     pub(super) count: Count,
     pub(super) hash: u64,
-    pub(super) id: u64,
     pub(super) key: Key,
+    pub(super) id: u64,
     pub(super) scope: Arc<Scope>,
     /// Whether the cell was used since the sweeper's last visit; a spared cell is not taken out at once.
     pub(super) used: std::sync::atomic::AtomicBool,
 }
 
+/// Two lines of 64 bytes, less the two reference counts of an `Arc`.
+#[cfg(all(not(feature = "loom"), target_pointer_width = "64"))]
+const _: () = assert!(size_of::<Cell>() == 128 - 16);
+
 impl Cell {
     pub(super) fn take(&self, cost: u32, max: u32) -> Take {
         let take = self.count.take(cost, max);
-        if matches!(take, Take::Taken(_)) && !self.used.load(std::sync::atomic::Ordering::Relaxed) {
-            self.used.store(true, std::sync::atomic::Ordering::Relaxed);
+        if matches!(take, Take::Taken(_)) && !self.used.load(Ordering::Relaxed) {
+            self.used.store(true, Ordering::Relaxed);
         }
         take
     }

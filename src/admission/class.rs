@@ -176,11 +176,12 @@ impl ClientNetwork {
 
 impl fmt::Display for ClientNetwork {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [_, a, b, c, d, e, g, h] = self.bytes;
         if self.is_v4 {
-            return write!(f, "{}/24", Ipv4Addr::new(a, b, c, 0));
+            let [_, first, second, third, ..] = self.bytes;
+            return write!(f, "{}/24", Ipv4Addr::new(first, second, third, 0));
         }
-        let octets = [a, b, c, d, e, g, h, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        let mut octets = [0; 16];
+        octets[..7].copy_from_slice(&self.bytes[1..]);
         write!(f, "{}/56", Ipv6Addr::from(octets))
     }
 }
@@ -212,6 +213,12 @@ impl Value {
 
     pub(super) fn hash(&self) -> u64 {
         self.hash
+    }
+}
+
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&String::from_utf8_lossy(&self.bytes))
     }
 }
 

@@ -301,12 +301,16 @@ impl Policy {
         self.group_of.get(account).copied()
     }
 
-    /// Names of limits that existed in `previous` but count something else now, so that they begin at zero.
+    /// Names of limits that existed in `previous` but counted something else, or nothing, so that they begin at zero.
     #[must_use]
     pub fn counting_from_zero(&self, previous: &Self) -> Vec<Arc<str>> {
+        let is_off = |limit: &Limit| limit.settings.mode == Mode::Off;
         let fresh = self.limits.iter().filter(|limit| {
             previous.limit(limit.name()).is_some()
-                && previous.by_identity(&limit.settings.identity).is_none()
+                && !is_off(limit)
+                && previous
+                    .by_identity(&limit.settings.identity)
+                    .is_none_or(is_off)
         });
         fresh.map(|limit| Arc::clone(&limit.name)).collect()
     }

@@ -3,7 +3,8 @@
 //! A shard's lock is held for one lookup, and not at all when the thread's own cache knows the cell; the cache is
 //! safe because a removed cell is marked dead. Memory is bounded by the work in hand: a cell that nobody uses goes
 //! after one to two sweeps, and earlier, oldest first, when more than [`IDLE_CELLS_MAX`] wait for theirs. Never removes a
-//! cell in use, never adds up what fits and takes it back.
+//! cell in use. A request that lost a race for one of its places gives the others back, and may so have been in
+//! another's way for a moment; it never held a place that was not free.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -39,7 +40,9 @@ pub struct Registry {
     pub(super) accounts: Counting,
 }
 
+/// Two cache lines apart, so that one shard's lock does not slow its neighbour's.
 #[derive(Debug, Default)]
+#[repr(align(128))]
 struct Shard {
     by_key: HashTable<Arc<Cell>>,
     /// The same cells, oldest first.
@@ -72,22 +75,18 @@ impl Registry {
     /// Takes places for a request in every limit that applies, or in none.
     pub fn acquire(&self, policy: &Policy, class: &Class, now: Instant) -> Decision {
         let plan = policy.plan(class);
-        let mut cells = SmallVec::<[Arc<Cell>; 6]>::new();
-        // Reading comes first: a request that cannot fit writes to no cell.
+        // `None` where nobody is counted yet; such a cell is made only once everything is known to fit.
+        let mut cells = SmallVec::<[(Option<Arc<Cell>>, u32); 6]>::new();
+        // Reading comes first: a request that cannot fit writes to no cell and makes none.
         for &index in &plan.enforced {
             let limit = &policy.limits[usize::from(index)];
             let max = limit.max_of(class);
-            match self.find(policy, limit, &limit.real, class) {
-                Ok(cell) => {
-                    let in_flight = cell.count.in_flight();
-                    if in_flight.saturating_add(class.cost) > max {
-                        return self.reject(policy, limit, class, max, in_flight);
-                    }
-                    cells.push(cell);
-                }
-                Err(_) if class.cost > max => return self.reject(policy, limit, class, max, 0),
-                Err(lookup) => cells.push(self.insert(&limit.real, lookup)),
+            let cell = self.find(policy, limit, &limit.real, class);
+            let in_flight = cell.as_ref().map_or(0, |cell| cell.count.in_flight());
+            if in_flight.saturating_add(class.cost) > max {
+                return self.reject(policy, limit, class, max, in_flight);
             }
+            cells.push((cell, max));
         }
         let mut permit = Permit {
             cells: SmallVec::new(),
@@ -97,9 +96,11 @@ impl Registry {
             account_in_flight: 0,
             would_reject: None,
         };
-        for (&index, cell) in plan.enforced.iter().zip(cells) {
+        for (&index, (cell, max)) in plan.enforced.iter().zip(cells) {
             let limit = &policy.limits[usize::from(index)];
-            let max = limit.max_of(class);
+            let cell = cell.unwrap_or_else(|| {
+                self.find_or_insert(&limit.real, policy.lookup(limit, &limit.real, class))
+            });
             if let Err(in_flight) = self.take(&mut permit, policy, limit, cell, class, max) {
                 drop(permit);
                 return self.reject(policy, limit, class, max, in_flight);
@@ -195,9 +196,10 @@ impl Registry {
         in_flight: u32,
     ) -> Decision {
         let Step::Reject { status } = limit.settings.ladder.last();
-        // Places come free at max / hold a second; a closed limit or one without history says nothing.
+        // Places come free at in_flight / hold a second; a closed limit or one without history says nothing.
+        let missing = f64::from(in_flight) + f64::from(class.cost) - f64::from(max);
         let drain_seconds =
-            limit.real.scope.mean_hold_seconds() * f64::from(class.cost) / f64::from(max.max(1));
+            limit.real.scope.mean_hold_seconds() * missing / f64::from(in_flight.max(1));
         Decision::Reject(Box::new(Rejection {
             reason: Reason::LimitReached,
             limit: Arc::clone(&limit.name),
@@ -220,8 +222,8 @@ impl Registry {
     /// What the key of this class has in flight under one limit.
     #[must_use]
     pub fn in_flight(&self, policy: &Policy, limit: &Limit, class: &Class) -> u32 {
-        self.find(policy, limit, &limit.real, class)
-            .map_or(0, |cell| cell.count.in_flight())
+        let cell = self.find(policy, limit, &limit.real, class);
+        cell.map_or(0, |cell| cell.count.in_flight())
     }
 
     fn account_lookup<'a>(&'a self, policy: &'a Policy, class: &'a Class) -> Lookup<'a> {
@@ -234,18 +236,17 @@ impl Registry {
         }
     }
 
-    fn find<'a>(
+    fn find(
         &self,
-        policy: &'a Policy,
-        limit: &'a Limit,
-        counting: &'a Counting,
-        class: &'a Class,
-    ) -> Result<Arc<Cell>, Lookup<'a>> {
+        policy: &Policy,
+        limit: &Limit,
+        counting: &Counting,
+        class: &Class,
+    ) -> Option<Arc<Cell>> {
         if let Some(only) = &counting.only {
-            return Ok(Arc::clone(only));
+            return Some(Arc::clone(only));
         }
-        let lookup = policy.lookup(limit, counting, class);
-        self.lookup_cell(&lookup).ok_or(lookup)
+        self.lookup_cell(&policy.lookup(limit, counting, class))
     }
 
     fn find_or_insert(&self, counting: &Counting, lookup: Lookup<'_>) -> Arc<Cell> {
@@ -284,7 +285,10 @@ impl Registry {
             .by_key
             .find(hash, |cell| cell.hash == hash && cell.key.matches(&lookup));
         if let Some(cell) = known {
-            return Arc::clone(cell);
+            let cell = Arc::clone(cell);
+            drop(shard);
+            remember(&cell);
+            return cell;
         }
         let cell = Arc::new(Cell {
             count: Count::new(),
@@ -306,12 +310,10 @@ impl Registry {
         cell
     }
 
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "the top bits choose among 64"
-    )]
+    /// By bits in the middle: the table inside a shard tells its entries apart by the lowest bits and the top seven,
+    /// which must not be the same for all of them.
     fn shard(&self, hash: u64) -> &Mutex<Shard> {
-        &self.shards[(hash >> 58) as usize % SHARDS]
+        &self.shards[(hash >> 40) as usize % SHARDS]
     }
 
     /// Removes cells that nobody has used since the last sweep. To be called once a second.
@@ -368,7 +370,7 @@ impl Shard {
                 return;
             };
             if cell.count.kill() {
-                self.unlink(&cell);
+                unlink(&mut self.by_key, &cell);
             } else {
                 self.by_age.push_back(cell);
             }
@@ -376,27 +378,28 @@ impl Shard {
     }
 
     fn sweep(&mut self) {
-        let mut kept = VecDeque::with_capacity(self.by_age.len());
-        for cell in std::mem::take(&mut self.by_age) {
-            let is_spared = cell.used.swap(false, Ordering::Relaxed);
-            if !is_spared && cell.count.kill() {
-                self.unlink(&cell);
-            } else {
-                kept.push_back(cell);
+        let Self { by_key, by_age } = self;
+        by_age.retain(|cell| {
+            // One that is in use now counts as used until the next sweep: it idles from its release on.
+            let is_spared = cell
+                .used
+                .swap(cell.count.in_flight() > 0, Ordering::Relaxed);
+            let goes = !is_spared && cell.count.kill();
+            if goes {
+                unlink(by_key, cell);
             }
-        }
-        kept.shrink_to_fit();
-        self.by_age = kept;
-        self.by_key.shrink_to(self.by_age.len(), |cell| cell.hash);
+            !goes
+        });
+        // Room for as many again: growing back every second costs more than it saves.
+        let room = 2 * by_age.len();
+        by_age.shrink_to(room);
+        by_key.shrink_to(room, |cell| cell.hash);
     }
+}
 
-    fn unlink(&mut self, cell: &Arc<Cell>) {
-        let found = self
-            .by_key
-            .find_entry(cell.hash, |known| Arc::ptr_eq(known, cell));
-        if let Ok(entry) = found {
-            entry.remove();
-        }
+fn unlink(by_key: &mut HashTable<Arc<Cell>>, cell: &Arc<Cell>) {
+    if let Ok(entry) = by_key.find_entry(cell.hash, |known| Arc::ptr_eq(known, cell)) {
+        entry.remove();
     }
 }
 

@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 /// Shortest and longest wait that is ever advised, in seconds.
 const RETRY_AFTER: std::ops::RangeInclusive<f64> = 1.0..=30.0;
-/// Advice is stretched by up to this share, never shortened: clients refused together should not return together.
+/// Advice is stretched by up to this share, though not beyond the longest, and never shortened: clients refused together
+/// should not return together.
 const JITTER: f64 = 0.5;
 
 /// Why a request was refused.
@@ -47,7 +48,7 @@ pub struct Rejection {
 }
 
 impl Rejection {
-    /// When to come back, in whole seconds: 1 to 30, then up to half as long again by `chance` (0 to 1).
+    /// When to come back, in whole seconds from 1 to 30: the honest value, stretched by up to half by `chance` (0 to 1).
     #[must_use]
     pub fn retry_after(&self, chance: f64) -> u32 {
         let honest = self
@@ -58,7 +59,7 @@ impl Rejection {
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
-            reason = "1 to 45"
+            reason = "1 to 45, and never negative"
         )]
         let seconds = jittered as u32;
         seconds.min(30)

@@ -142,6 +142,7 @@ impl Registry {
     #[must_use]
     pub fn keys(&self, policy: &Policy, limit: &Limit, top: usize) -> Vec<KeyUse> {
         let mut keys = Vec::new();
+        let kept = top.saturating_mul(2).max(128);
         let mut add = |cell: &Cell| {
             let values = limit.settings.per.iter().zip(cell.key.values());
             let named = limit.settings.per_names.iter().zip(values);
@@ -153,6 +154,10 @@ impl Registry {
                 max: policy.max_of_key(limit, &cell.key),
                 peak: cell.count.peak(),
             });
+            // However many keys there are, memory is for twice as many as asked for.
+            if keys.len() >= kept {
+                keep_fullest(&mut keys, top);
+            }
         };
         if let Some(only) = &limit.real.only {
             add(only);
@@ -162,8 +167,12 @@ impl Registry {
                 add(cell);
             }
         });
-        keys.sort_by(|a, b| (b.in_flight, b.peak, &a.key).cmp(&(a.in_flight, a.peak, &b.key)));
-        keys.truncate(top);
+        keep_fullest(&mut keys, top);
         keys
     }
+}
+
+fn keep_fullest(keys: &mut Vec<KeyUse>, top: usize) {
+    keys.sort_by(|a, b| (b.in_flight, b.peak, &a.key).cmp(&(a.in_flight, a.peak, &b.key)));
+    keys.truncate(top);
 }

@@ -13,8 +13,12 @@ use http::{HeaderMap, HeaderName, request};
 use ipnet::IpNet;
 
 use super::Fault;
+use super::path::decoded;
 use super::token::Key;
 use crate::admission::AccountName;
+
+/// Characters of basic credentials that are read: whole groups of four, so that the cut is clean.
+const BASIC_READ: usize = 256;
 
 /// One place where an account's name may be found.
 #[derive(Debug, Clone)]
@@ -79,13 +83,14 @@ impl Peer {
         if self.trusted.0.is_empty() || !self.trusted.contains(address) {
             return Some(address);
         }
-        let lines = headers.get_all("x-forwarded-for");
         let mut last = address;
-        for line in lines.iter().collect::<Vec<_>>().into_iter().rev() {
-            for hop in line.to_str().ok()?.rsplit(',') {
-                let Ok(hop) = hop.trim().parse::<IpAddr>() else {
-                    return Some(last);
-                };
+        for line in headers.get_all("x-forwarded-for").iter().rev() {
+            for hop in line.as_bytes().rsplit(|&byte| byte == b',') {
+                // What is no address was written by no proxy that is believed: the hop before it is the client.
+                let hop = std::str::from_utf8(hop.trim_ascii())
+                    .ok()
+                    .and_then(|hop| hop.parse().ok());
+                let Some(hop) = hop else { return Some(last) };
                 last = hop;
                 if !self.trusted.contains(hop) {
                     return Some(last);
@@ -106,7 +111,9 @@ impl AccountSource {
         keys: &[Key],
     ) -> Result<Option<AccountName>, Fault> {
         match self {
-            Self::Path(name) => capture(name).map(named).transpose(),
+            Self::Path(name) => capture(name)
+                .map(|found| named(&decoded(found)))
+                .transpose(),
             Self::BasicAuth => basic_auth_user(&head.headers),
             Self::Header(name) => head
                 .headers
@@ -121,6 +128,7 @@ impl AccountSource {
                 let Some(token) = credentials(&head.headers, "bearer") else {
                     return Ok(None);
                 };
+                let token = std::str::from_utf8(token).map_err(|_| Fault::Unauthorized)?;
                 let verified = wanted.iter().find_map(|&key| keys[key].claim(token, claim));
                 verified
                     .ok_or(Fault::Unauthorized)?
@@ -155,23 +163,27 @@ fn named(name: &[u8]) -> Result<AccountName, Fault> {
     AccountName::new(name).map_err(|_| Fault::AccountInvalid)
 }
 
-/// What follows the scheme in `authorization`.
-fn credentials<'h>(headers: &'h HeaderMap, scheme: &str) -> Option<&'h str> {
-    let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
-    let (found, rest) = value.split_once(' ')?;
+/// What follows the scheme in `authorization`; empty if nothing does, which is broken rather than absent.
+fn credentials<'h>(headers: &'h HeaderMap, scheme: &str) -> Option<&'h [u8]> {
+    let value = headers.get(AUTHORIZATION)?.as_bytes().trim_ascii();
+    let end = value
+        .iter()
+        .position(u8::is_ascii_whitespace)
+        .unwrap_or(value.len());
+    let (found, rest) = value.split_at(end);
     found
-        .eq_ignore_ascii_case(scheme)
-        .then(|| rest.trim_start())
+        .eq_ignore_ascii_case(scheme.as_bytes())
+        .then(|| rest.trim_ascii())
 }
 
 fn basic_auth_user(headers: &HeaderMap) -> Result<Option<AccountName>, Fault> {
     let Some(encoded) = credentials(headers, "basic") else {
         return Ok(None);
     };
-    // User and password of 1 KiB are more than any name that passes.
-    let mut decoded = [0; 1024];
+    // The longest name and its colon end inside the first 129 bytes; of a longer password nothing more is read.
+    let mut decoded = [0; BASIC_READ / 4 * 3];
     let length = BASE64_STANDARD
-        .decode_slice(encoded.trim_end(), &mut decoded)
+        .decode_slice(encoded.get(..BASIC_READ).unwrap_or(encoded), &mut decoded)
         .map_err(|_| Fault::AccountInvalid)?;
     let user = decoded[..length]
         .split(|&byte| byte == b':')
@@ -183,7 +195,9 @@ fn basic_auth_user(headers: &HeaderMap) -> Result<Option<AccountName>, Fault> {
 fn query_parameter(query: Option<&str>, wanted: &str) -> Result<Option<AccountName>, Fault> {
     let mut pairs = query.unwrap_or_default().split('&');
     let value = pairs.find_map(|pair| pair.split_once('=').filter(|(name, _)| *name == wanted));
-    value.map(|(_, value)| named(value.as_bytes())).transpose()
+    value
+        .map(|(_, value)| named(&decoded(value.as_bytes())))
+        .transpose()
 }
 
 #[cfg(test)]
@@ -239,6 +253,28 @@ mod tests {
         assert_eq!(user("Bearer x").unwrap(), None);
         assert_eq!(user("Basic ***"), Err(Fault::AccountInvalid));
         assert_eq!(user("Basic Og=="), Err(Fault::AccountInvalid));
+        assert_eq!(
+            user("Basic"),
+            Err(Fault::AccountInvalid),
+            "nothing shown is broken, not absent"
+        );
+        let long = BASE64_STANDARD.encode(format!("AC1:{}", "p".repeat(4_000)));
+        assert_eq!(
+            user(&format!("Basic {long}")).unwrap().unwrap().as_str(),
+            "AC1"
+        );
+    }
+
+    // A31, G19: bytes that are no address hide nobody who stands behind a proxy that is believed.
+    #[test]
+    fn a_garbled_forwarded_for_does_not_hide_the_client() {
+        let line = http::HeaderValue::from_bytes(b"\xff, 198.51.100.7").unwrap();
+        let garbled = HeaderMap::from_iter([(HeaderName::from_static("x-forwarded-for"), line)]);
+        let proxy = peer("10.0.0.1", &["10.0.0.0/8"]);
+        assert_eq!(
+            proxy.client_address(&garbled).unwrap().to_string(),
+            "198.51.100.7"
+        );
     }
 
     // A31: a query parameter can name the account.
@@ -250,6 +286,12 @@ mod tests {
         assert_eq!(
             query_parameter(Some("account="), "account"),
             Err(Fault::AccountInvalid)
+        );
+        let escaped = query_parameter(Some("account=%61c%40me"), "account").unwrap();
+        assert_eq!(
+            escaped.unwrap().as_str(),
+            "ac@me",
+            "one account has one spelling"
         );
     }
 }

@@ -1,8 +1,10 @@
 //! The path that rules are matched against.
 //!
 //! Unreserved characters that were escaped are decoded once, `.`, `..` and `//` are resolved (RFC 3986 §6.2.2), so that
-//! a path has one spelling and no other evades its limit. An escaped slash, an escaped NUL or a climb above the root
+//! a path has one spelling and no other evades its limit. An escaped slash, backslash or NUL, or a climb above the root
 //! is refused: servers disagree on what they mean. The request is forwarded as it came. Never decodes twice.
+
+use std::borrow::Cow;
 
 use smallvec::SmallVec;
 
@@ -119,7 +121,7 @@ fn rewrite(path: &[u8]) -> Result<SmallVec<[u8; 128]>, Fault> {
     Ok(out)
 }
 
-/// Decodes what needed no escape; `None` for an escaped slash or NUL.
+/// Decodes what needed no escape; `None` for an escaped slash, backslash or NUL.
 fn decode_unreserved(text: &[u8]) -> Option<SmallVec<[u8; 128]>> {
     let mut out = SmallVec::with_capacity(text.len());
     let mut rest = text;
@@ -128,8 +130,7 @@ fn decode_unreserved(text: &[u8]) -> Option<SmallVec<[u8; 128]>> {
             .then(|| tail.get(..2).and_then(hex))
             .flatten();
         match escaped {
-            Some(0 | b'/') => return None,
-            Some(b'\\') => return None,
+            Some(0 | b'/' | b'\\') => return None,
             Some(plain) if plain.is_ascii_alphanumeric() || b"-._~".contains(&plain) => {
                 out.push(plain);
                 rest = &tail[2..];
@@ -141,6 +142,23 @@ fn decode_unreserved(text: &[u8]) -> Option<SmallVec<[u8; 128]>> {
         }
     }
     Some(out)
+}
+
+/// A value with every escape decoded once: a name has one spelling, however its reserved characters were sent.
+pub(super) fn decoded(text: &[u8]) -> Cow<'_, [u8]> {
+    if !text.contains(&b'%') {
+        return Cow::Borrowed(text);
+    }
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((&byte, tail)) = rest.split_first() {
+        let escaped = (byte == b'%')
+            .then(|| tail.get(..2).and_then(hex))
+            .flatten();
+        out.push(escaped.unwrap_or(byte));
+        rest = if escaped.is_some() { &tail[2..] } else { tail };
+    }
+    Cow::Owned(out)
 }
 
 fn hex(digits: &[u8]) -> Option<u8> {
@@ -210,7 +228,7 @@ mod tests {
 
         #[test]
         fn no_path_makes_it_panic(path in proptest::collection::vec(proptest::num::u8::ANY, 0..64)) {
-            let _ = NormalPath::new(&path);
+            drop(NormalPath::new(&path));
         }
     }
 }

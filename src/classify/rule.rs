@@ -1,7 +1,7 @@
 //! Resources and the first rule that matches.
 //!
 //! Rules are tried in the order of the file, as the configuration promises; each is refused by the cheapest test
-//! first (segment count, first literal, method), so that a hundred rules cost less than one allocation.
+//! first (segment count, then literals from the last), so that one that does not match costs a few nanoseconds.
 
 use hashbrown::HashMap;
 use http::{HeaderMap, HeaderName, Method, request};
@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 
 use super::Fault;
 use super::account::{AccountSource, Peer};
-use super::path::NormalPath;
+use super::path::{NormalPath, decoded};
 use super::template::{Captures, Template};
 use super::token::Key;
 use crate::admission::{
@@ -207,10 +207,11 @@ impl Rules {
             .and_then(|wanted| wanted.path.as_ref());
         let find = |source: &ValueSource| match source {
             ValueSource::Header(name) => {
-                Value::new(headers.get(name).map(|value| value.as_bytes()))
+                Value::new(headers.get(name).map(http::HeaderValue::as_bytes))
             }
             ValueSource::Path(name) => {
-                Value::new(template.and_then(|template| captures.named(template, name)))
+                let found = template.and_then(|template| captures.named(template, name));
+                Value::new(found.map(decoded).as_deref())
             }
         };
         self.settings.values.iter().map(find).collect()

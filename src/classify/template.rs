@@ -159,24 +159,22 @@ impl Template {
         if !is_possible {
             return false;
         }
+        // Literals first, and from the end: the paths of one API begin alike.
+        for (index, segment) in self.segments.iter().enumerate().rev() {
+            if let Segment::Literal(wanted) = segment
+                && path.segment(index) != wanted.as_bytes()
+            {
+                return false;
+            }
+        }
         into.0.clear();
         for (index, segment) in self.segments.iter().enumerate() {
-            let found = path.segment(index);
-            match segment {
-                Segment::Literal(wanted) => {
-                    if found != wanted.as_bytes() {
-                        return false;
-                    }
-                }
-                Segment::Capture { suffix, .. } => {
-                    let Some(stem) = found.strip_suffix(suffix.as_bytes()) else {
-                        return false;
-                    };
-                    if stem.is_empty() {
-                        return false;
-                    }
-                    into.0.push(stem);
-                }
+            if let Segment::Capture { suffix, .. } = segment {
+                let stem = path.segment(index).strip_suffix(suffix.as_bytes());
+                let Some(stem) = stem.filter(|stem| !stem.is_empty()) else {
+                    return false;
+                };
+                into.0.push(stem);
             }
         }
         if self.rest.is_some() {

@@ -55,7 +55,7 @@ impl Cli {
                 return ExitCode::SUCCESS;
             }
             // Nobody is left to tell if standard error is gone.
-            let _ = writeln!(err, "error: {error:#}");
+            drop(writeln!(err, "error: {error:#}"));
             ExitCode::FAILURE
         })
     }

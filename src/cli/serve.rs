@@ -130,5 +130,5 @@ fn log_to_stderr() {
         .with_writer(std::io::stderr)
         .with_ansi(is_terminal);
     // A second logger in one process, as tests may have, changes nothing.
-    let _ = logger.try_init();
+    drop(logger.try_init());
 }

@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::Config;
 use super::diagnostic::Source;
 use crate::admission::{Class, Dimension, Limit, Mode, Policy, Priority};
-use crate::classify::{Matched, Peer, Rules, ValueSource};
+use crate::classify::{Matched, Peer, Rules};
 
 /// Where a generation's rules and limits stand in its file.
 #[derive(Debug, Clone)]
@@ -163,11 +163,7 @@ pub fn explain(
     } = matched;
     let index = usize::from(class.resource.0);
     let resource = &rules.settings().resources[index];
-    let names = Names {
-        origin,
-        rules,
-        head,
-    };
+    let names = Names { origin, rules };
     let asked = policy
         .applying(&class)
         .map(|limit| names.asked(policy, limit, &class));
@@ -193,7 +189,6 @@ pub fn explain(
 struct Names<'a> {
     origin: &'a Origin,
     rules: &'a Rules,
-    head: &'a http::request::Parts,
 }
 
 impl Names<'_> {
@@ -243,24 +238,10 @@ impl Names<'_> {
                 .network
                 .map_or_else(absent, |network| network.to_string()),
             Dimension::Process => absent(),
-            Dimension::Value(index) => match self.rules.settings().values.get(usize::from(index)) {
-                Some(ValueSource::Header(name)) => {
-                    if name == http::header::AUTHORIZATION || name == http::header::COOKIE {
-                        return "…".to_owned();
-                    }
-                    let value = self
-                        .head
-                        .headers
-                        .get(name)
-                        .filter(|value| !value.is_empty());
-                    value.map_or_else(absent, |value| {
-                        String::from_utf8_lossy(value.as_bytes()).into_owned()
-                    })
-                }
-                // The capture of the path that was asked about, which is in sight.
-                Some(ValueSource::Path(name)) => format!("{{{name}}}"),
-                None => absent(),
-            },
+            Dimension::Value(index) => class
+                .values
+                .get(usize::from(index))
+                .map_or_else(absent, ToString::to_string),
         }
     }
 }

@@ -78,9 +78,8 @@ pub fn reference() -> String {
     let schema = schema_value();
     let mut out = INTRODUCTION.to_owned();
     out.push_str("\n## Words\n\n| word | meaning |\n| --- | --- |\n");
-    for (word, meaning) in WORDS {
-        writeln!(out, "| {word} | {meaning} |").expect("writing to a string does not fail");
-    }
+    let row = |(word, meaning): &(&str, &str)| format!("| {word} | {meaning} |\n");
+    out.extend(WORDS.iter().map(row));
     let walker = Walker {
         definitions: schema.get("$defs").and_then(Value::as_object),
     };
@@ -91,9 +90,7 @@ pub fn reference() -> String {
 /// The JSON Schema.
 #[must_use]
 pub fn schema() -> String {
-    let mut text = serde_json::to_string_pretty(&schema_value()).expect("a schema is JSON");
-    text.push('\n');
-    text
+    format!("{:#}\n", schema_value())
 }
 
 fn schema_value() -> Value {
@@ -181,7 +178,7 @@ impl<'s> Walker<'s> {
                 .filter(|values| values.is_object())
             {
                 found.extend(self.inside(&format!("{path}.NAME"), values));
-            } else if self.is_tagged(of) {
+            } else if is_tagged(of) {
                 let (word, value) = tag(of).expect("it is tagged");
                 found.extend(self.inside(&format!("{path}.{word}"), value));
             } else if of.get("properties").is_some() {
@@ -189,11 +186,6 @@ impl<'s> Walker<'s> {
             }
         }
         found
-    }
-
-    /// Whether it is one alternative of several: a map of one entry that the alternative is named by.
-    fn is_tagged(&self, schema: &Value) -> bool {
-        tag(schema).is_some_and(|(_, value)| value.get("description").is_none())
     }
 
     fn kind(&self, schema: &'s Value) -> String {
@@ -239,7 +231,7 @@ impl<'s> Walker<'s> {
                 let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
                 if let Some(word) = of.get("const").and_then(Value::as_str) {
                     words.push(format!("`{word}`: {text}"));
-                } else if self.is_tagged(of)
+                } else if is_tagged(of)
                     && let Some((word, _)) = tag(of)
                 {
                     words.push(format!("`{word}: …`: {text}"));
@@ -249,6 +241,11 @@ impl<'s> Walker<'s> {
         words.retain(|word| !word.ends_with(": "));
         words
     }
+}
+
+/// Whether it is one alternative of several: a map of one entry that the alternative is named by.
+fn is_tagged(schema: &Value) -> bool {
+    tag(schema).is_some_and(|(_, value)| value.get("description").is_none())
 }
 
 /// The word and the value of a map with exactly one entry.

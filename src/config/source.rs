@@ -6,18 +6,23 @@ use std::fs::File;
 use std::io::{ErrorKind, Read as _};
 use std::path::Path;
 
-use super::diagnostic::Diagnostic;
+use super::diagnostic::{Diagnostic, Report};
 
-/// Longest configuration: enough for 100,000 short overrides would be more than anyone reads.
+/// Longest configuration, so that a wrong path (a log, a device) costs little.
 const FILE_MAX: u64 = 1 << 20;
 /// Longest secret: a PEM of the largest key in use is a few KiB.
 const SECRET_MAX: u64 = 64 << 10;
 
 /// The text of the file.
-pub(super) fn read(path: &Path) -> Result<String, Diagnostic> {
+pub(super) fn read(path: &Path) -> Result<String, Report> {
     let name = path.display().to_string();
     let finding = |code, message: &str, hint| {
-        Diagnostic::of_file(&name, code, format!("the configuration {message}"), hint)
+        Report::from(Diagnostic::of_file(
+            &name,
+            code,
+            format!("the configuration {message}"),
+            hint,
+        ))
     };
     if path.is_dir() {
         return Err(finding(

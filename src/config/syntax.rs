@@ -5,17 +5,15 @@
 
 use serde_yaml::Error;
 
-use super::diagnostic::{Diagnostic, Place, Severity, Source, closest};
+use super::diagnostic::{Diagnostic, Place, Report, Severity, Source, closest};
 use super::file::File;
 
 /// Reads the text.
-pub(super) fn read(source: &Source<'_>) -> Result<File, Diagnostic> {
+pub(super) fn read(source: &Source<'_>) -> Result<File, Report> {
     let options = serde_yaml::options! { with_snippet: false };
     serde_yaml::from_str_with_options(source.text(), options)
-        .map_err(|error| finding(source, &error))
+        .map_err(|error| finding(source, &error).into())
 }
-
-const REFERENCE: &str = "`tidegate reference` says what each key may be";
 
 /// The reader's words for what it wanted, in ours.
 fn readable(expected: &str) -> &str {
@@ -58,7 +56,14 @@ fn innermost(error: &Error) -> &Error {
     }
 }
 
-fn described(error: &Error) -> (&'static str, String, Option<String>) {
+/// Code, message and hint.
+type Words = (&'static str, String, Option<String>);
+
+fn words(code: &'static str, message: String, hint: &str) -> Words {
+    (code, message, Some(hint.to_owned()))
+}
+
+fn described(error: &Error) -> Words {
     match error {
         Error::SerdeUnknownField {
             field, expected, ..
@@ -67,30 +72,61 @@ fn described(error: &Error) -> (&'static str, String, Option<String>) {
             format!("there is no key `{field}` here"),
             expected_of(field, expected),
         ),
+        Error::SerdeUnknownVariant { variant, .. } if variant == "~" => nothing_here(),
         Error::SerdeUnknownVariant {
             variant, expected, ..
-        } => (
-            "unknown_word",
-            format!("`{variant}` is none of the words that may stand here"),
-            expected_of(variant, expected),
-        ),
+        } => {
+            let message = format!("`{variant}` is none of the words that may stand here");
+            ("unknown_word", message, expected_of(variant, expected))
+        }
         Error::SerdeMissingField { field, .. } => {
             let hint = format!("`tidegate reference` says what `{field}` may be");
-            (
+            words(
                 "missing_key",
                 format!("the key `{field}` is required here"),
-                Some(hint),
+                &hint,
             )
         }
         Error::DuplicateMappingKey { key, .. } => {
             let key = key.as_deref().unwrap_or("?");
-            let hint = "keep one of them".to_owned();
-            (
+            words(
                 "double_key",
                 format!("the key `{key}` is given twice"),
-                Some(hint),
+                "keep one of them",
             )
         }
+        Error::NullIntoString { .. } => nothing_here(),
+        Error::MultipleDocuments { .. } => {
+            let message = "the file holds more than one document".to_owned();
+            words("syntax", message, "keep one; `---` begins another")
+        }
+        Error::UnknownAnchor { .. } => {
+            let message = "`*` refers to an anchor, and there is none of that name".to_owned();
+            words(
+                "syntax",
+                message,
+                "a text that begins with `*` needs quotes",
+            )
+        }
+        Error::Budget { .. } => {
+            let hint = "aliases that multiply, or nesting without end, are not followed";
+            words(
+                "too_large",
+                "the file asks for more than a configuration needs".to_owned(),
+                hint,
+            )
+        }
+        error => wrong_type(error).unwrap_or_else(|| syntax(error)),
+    }
+}
+
+fn nothing_here() -> Words {
+    let hint = "write a value, or take the key away";
+    words("wrong_type", "a value is missing here".to_owned(), hint)
+}
+
+fn wrong_type(error: &Error) -> Option<Words> {
+    let message = match error {
         Error::SerdeInvalidType {
             unexpected,
             expected,
@@ -100,49 +136,29 @@ fn described(error: &Error) -> (&'static str, String, Option<String>) {
             unexpected,
             expected,
             ..
-        } => (
-            "wrong_type",
-            format!("expected {expected}, found {unexpected}"),
-            Some(REFERENCE.to_owned()),
-        ),
-        Error::Unexpected { expected, .. } => {
-            let expected = readable(expected);
-            (
-                "wrong_type",
-                format!("expected {expected}"),
-                Some(REFERENCE.to_owned()),
-            )
+        } => {
+            format!("expected {expected}, found {unexpected}")
         }
-        Error::InvalidScalar { ty, .. } => (
-            "wrong_type",
-            format!("expected {}", readable(ty)),
-            Some(REFERENCE.to_owned()),
-        ),
-        Error::NullIntoString { .. } => {
-            let hint = "write a value, or take the key away".to_owned();
-            (
-                "wrong_type",
-                "a value is missing here".to_owned(),
-                Some(hint),
-            )
-        }
-        Error::Budget { .. } => (
-            "too_large",
-            "the file asks for more than a configuration needs".to_owned(),
-            Some("aliases that multiply, or nesting without end, are not followed".to_owned()),
-        ),
-        error => {
-            let message = error.to_string();
-            let message = message.lines().next().unwrap_or_default();
-            let message = message.split(" at line ").next().unwrap_or(message);
-            let hint = "the mistake may stand before this place: an open bracket or quote, or an indentation";
-            (
-                "syntax",
-                message.chars().take(300).collect(),
-                Some(hint.to_owned()),
-            )
-        }
-    }
+        Error::Unexpected { expected, .. } => format!("expected {}", readable(expected)),
+        Error::InvalidScalar { ty, .. } => format!("expected {}", readable(ty)),
+        _ => return None,
+    };
+    Some(words(
+        "wrong_type",
+        message,
+        "`tidegate reference` says what each key may be",
+    ))
+}
+
+fn syntax(error: &Error) -> Words {
+    /// Enough for every message of the reader; a hostile text may be quoted in it.
+    const SHOWN: usize = 300;
+    let message = error.to_string();
+    let message = message.lines().next().unwrap_or_default();
+    let message = message.split(" at line ").next().unwrap_or(message);
+    let hint =
+        "the mistake may stand before this place: an open bracket or quote, or an indentation";
+    words("syntax", message.chars().take(SHOWN).collect(), hint)
 }
 
 fn expected_of(wrong: &str, expected: &[&'static str]) -> Option<String> {

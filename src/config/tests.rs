@@ -373,12 +373,50 @@ fn line_ends_and_marks_of_other_systems_are_fine() {
 }
 
 #[test]
+fn a_file_of_the_largest_size_is_judged_in_reasonable_time() {
+    let line = |n| format!("  - {{ account: A{n}, max: x }}\n");
+    let mut list = (0..25_000).map(line).collect::<Vec<_>>().concat();
+    list.truncate(900_000);
+    let end = list.rfind('\n').unwrap() + 1;
+    let text = format!(
+        "{MINIMAL}limits:\n- name: l\n  per: [account]\n  max: 1\n  overrides:\n{}",
+        &list[..end]
+    );
+    let report = judged(&text).unwrap_err();
+    assert!(
+        report.diagnostics.len() > 20_000,
+        "{}",
+        report.diagnostics.len()
+    );
+}
+
+#[test]
 fn a_socket_has_a_path() {
     let config = good(&MINIMAL.replace("127.0.0.1:8080", "unix:/run/tidegate.sock"));
     assert_eq!(
         config.server.listeners[0].address,
         Address::Unix("/run/tidegate.sock".into())
     );
+}
+
+// The reader's budget: neither the stack nor the memory is at the mercy of the text.
+#[test]
+fn nesting_and_aliases_without_end_are_refused() {
+    let is_bounded = |text: &str| {
+        let report = judged(text).unwrap_err();
+        assert!(report.to_string().len() < 2_000, "{report}");
+        matches!(report.diagnostics[0].code, "syntax" | "too_large")
+    };
+    let deep = |open: &str| format!("{MINIMAL}presence: {}\n", open.repeat(200_000));
+    assert!(is_bounded(&deep("[")));
+    assert!(is_bounded(&deep("{a: ")));
+    let level = |level: usize| {
+        let inside = format!("*l{}, ", level - 1).repeat(10);
+        format!("  l{level}: &l{level} [{inside}]\n")
+    };
+    let bomb = (1..12).map(level).collect::<Vec<_>>().concat();
+    let bomb = format!("l0: &l0 [x, x, x, x, x, x, x, x, x, x]\n{bomb}");
+    assert!(is_bounded(&format!("{MINIMAL}presence:\n  {bomb}")));
 }
 
 proptest! {

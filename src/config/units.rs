@@ -150,8 +150,8 @@ mod tests {
     fn durations_have_units() {
         assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
         assert_eq!(duration("0s"), Ok(Duration::ZERO));
-        assert_eq!(duration("2h30m"), Ok(Duration::from_secs(9_000)));
-        assert_eq!(duration("1d"), Ok(Duration::from_secs(86_400)));
+        assert_eq!(duration("2h30m"), Ok(Duration::from_mins(150)));
+        assert_eq!(duration("1d"), Ok(Duration::from_hours(24)));
         for wrong in [
             "",
             "30",

@@ -31,7 +31,7 @@ const DRAINED_FOR: Duration = Duration::from_secs(1);
 
 /// Why a body broke off.
 #[derive(Debug, thiserror::Error)]
-pub enum BodyError {
+pub(super) enum BodyError {
     /// The other side broke it off.
     #[error("the body ended before its end")]
     Broken(#[from] hyper::Error),
@@ -179,7 +179,7 @@ impl RequestBody {
         self.incoming = None;
     }
 
-    fn finish(&mut self) {
+    fn finish(&self) {
         if let Some(upload) = &self.upload {
             upload.touch();
             upload.is_done.store(true, Ordering::Relaxed);
@@ -286,7 +286,7 @@ pub(super) struct Answer {
 
 /// A response's body.
 #[derive(Debug)]
-pub struct ResponseBody {
+pub(super) struct ResponseBody {
     payload: Payload,
     context: Option<Box<Context>>,
 }

@@ -188,7 +188,12 @@ where
         .max_header_size(max_head)
         .serve_connection(io, requests)
         .with_upgrades();
-    drive(http, &connection, |http| http.graceful_shutdown()).await;
+    drive(
+        http,
+        &connection,
+        http1::UpgradeableConnection::graceful_shutdown,
+    )
+    .await;
     drop(open);
 }
 
@@ -214,7 +219,7 @@ where
         .max_pending_accept_reset_streams(RESET_STREAMS_MAX)
         .serve_connection(io, requests);
     drop(generation);
-    drive(http, &connection, |http| http.graceful_shutdown()).await;
+    drive(http, &connection, http2::Connection::graceful_shutdown).await;
     drop(open);
 }
 

@@ -149,7 +149,7 @@ impl Context {
         let slot = Arc::new(Mutex::new(Some(permit)));
         let (timed, gate) = (Arc::clone(&slot), Arc::clone(&self.local.gate));
         let places = self.entered.as_ref().map(Entered::places_handle);
-        let timer = tokio::spawn(async move {
+        let task = tokio::spawn(async move {
             tokio::time::sleep(bound).await;
             if let Some(places) = places {
                 places.release();
@@ -159,7 +159,7 @@ impl Context {
                 permit.finish(Outcome::Success, gate.clock.now());
             }
         });
-        self.hold = Hold::Timed(slot, timer.abort_handle());
+        self.hold = Hold::Timed(slot, task.abort_handle());
     }
 
     /// The answer broke off on the upstream's side.

@@ -160,6 +160,6 @@ fn copy_of(head: &Parts) -> Parts {
 fn is_broken(error: &hyper::Error) -> bool {
     error.is_incomplete_message() || {
         let cause = std::error::Error::source(error);
-        cause.is_some_and(|cause| cause.is::<std::io::Error>())
+        cause.is_some_and(<dyn pingora_core::ErrorTrait + 'static>::is::<std::io::Error>)
     }
 }

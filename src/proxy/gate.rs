@@ -165,7 +165,7 @@ impl Gate {
             generation,
             names,
         });
-        let _ = LOCAL.try_with(|known| known.replace(Some(Arc::clone(&local))));
+        drop(LOCAL.try_with(|known| known.replace(Some(Arc::clone(&local)))));
         local
     }
 

@@ -372,8 +372,9 @@ mod tests {
             ("host", "a"),
         ]);
         strip(&mut map, |_| false);
-        let left: Vec<_> = map.keys().map(HeaderName::as_str).collect();
-        assert_eq!(left, ["trailer", "host"]);
+        let mut left: Vec<_> = map.keys().map(HeaderName::as_str).collect();
+        left.sort_unstable();
+        assert_eq!(left, ["host", "trailer"]);
     }
 
     // A32: numbers and seconds as clients read them.

@@ -82,7 +82,7 @@ impl Refusal {
                  without space, quote or backslash"
             }
             Self::Fault(Fault::PathInvalid) => {
-                "the path holds an encoded slash, backslash or NUL, or climbs above its root"
+                "the path holds an encoded slash or NUL, or climbs above its root"
             }
             Self::Fault(Fault::Unauthorized) => "the bearer token does not verify; get a new one",
             Self::HeadInvalid(what) => what,

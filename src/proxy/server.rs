@@ -352,7 +352,7 @@ impl ShutdownSignalWatch for Stopper {
     async fn recv(&self) -> ShutdownSignal {
         let mut pulled = self.all.subscribe();
         // The sender is `self`: it outlives the wait.
-        let _ = pulled.wait_for(|pulled| *pulled).await;
+        drop(pulled.wait_for(|pulled| *pulled).await);
         ShutdownSignal::FastShutdown
     }
 }

@@ -173,7 +173,7 @@ where
         .await?;
     // What ends the connection is seen by whoever sent the request; an idle one just goes.
     tokio::spawn(async move {
-        let _ = connection.with_upgrades().await;
+        drop(connection.with_upgrades().await);
     });
     Ok(sender)
 }

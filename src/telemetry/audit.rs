@@ -56,7 +56,8 @@ impl Auditor {
     }
 }
 
-/// Cells whose count is not what live requests hold, with the surplus.
+/// Cells whose count is not what live requests hold, with the surplus. The one cell of a limit that a reload removed is
+/// not in the list; it goes with the last permit that points to it.
 fn differences(registry: &Registry, policy: &Policy, live: &Live) -> HashMap<u64, i64> {
     let mut held = live.places();
     let mut differing = HashMap::new();
@@ -66,7 +67,5 @@ fn differences(registry: &Registry, policy: &Policy, live: &Live) -> HashMap<u64
             differing.insert(cell, difference);
         }
     });
-    // Held in a cell that is not there any more: counted by nobody.
-    differing.extend(held.into_iter().map(|(cell, places)| (cell, -places)));
     differing
 }

@@ -48,7 +48,7 @@ pub fn exposition(sources: &Sources<'_>) -> String {
     families.retain(|family| !family.get_metric().is_empty());
     let mut text = Vec::new();
     // Writing to memory cannot fail, and a family without metrics was taken out above.
-    let _ = TextEncoder::new().encode(&families, &mut text);
+    drop(TextEncoder::new().encode(&families, &mut text));
     String::from_utf8(text).unwrap_or_default()
 }
 

@@ -144,7 +144,6 @@ impl Live {
     }
 
     /// Enters a request until the returned value is dropped.
-    #[must_use]
     pub fn enter(self: &Arc<Self>, request: Arc<Request>, permit: &Permit) -> Entered {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         thread_local!(static SHARD: usize = NEXT.fetch_add(1, Ordering::Relaxed) % SHARDS);

@@ -19,7 +19,7 @@ const SECRET_ADVISED: usize = 32;
 /// The keys that could be made, and where each name's key is among them.
 #[derive(Debug)]
 pub(super) struct Keys {
-    pub(super) keys: Vec<Key>,
+    pub(super) made: Vec<Key>,
     names: Names,
     /// By the order of the names; `None` for a key whose material is missing.
     places: Vec<Option<usize>>,
@@ -37,20 +37,23 @@ pub(super) struct Accounts {
 }
 
 /// Makes the keys.
-pub(super) fn keys(cx: &mut Context<'_>, section: &file::Named<file::Key>) -> Keys {
+pub(super) fn keys(cx: &mut Context<'_>, section: Option<&file::Named<file::Key>>) -> Keys {
     let mut all = Keys {
-        keys: Vec::new(),
+        made: Vec::new(),
         names: Names::new("key"),
         places: Vec::new(),
     };
-    if let Some((first, _)) = section.0.first() {
-        cx.bound("keys", section.0.len(), KEYS_MAX, first.place);
+    let entries = section
+        .map(|section| section.0.as_slice())
+        .unwrap_or_default();
+    if let Some((first, _)) = entries.first() {
+        cx.bound("keys", entries.len(), KEYS_MAX, first.place);
     }
-    for (name, key) in &section.0 {
+    for (name, key) in entries {
         all.names.declare(cx, name, &[]);
         let made = self::key(cx, name, key);
-        all.places.push(made.is_some().then_some(all.keys.len()));
-        all.keys.extend(made);
+        all.places.push(made.is_some().then_some(all.made.len()));
+        all.made.extend(made);
     }
     all
 }
@@ -73,7 +76,7 @@ fn key(cx: &mut Context<'_>, name: &At<String>, key: &file::Key) -> Option<Key> 
         "leeway",
         key.leeway.as_ref(),
         Duration::from_secs(30),
-        Duration::ZERO..=Duration::from_secs(3_600),
+        Duration::ZERO..=Duration::from_hours(1),
     );
     let Some(wanted) = wanted else {
         cx.error(
@@ -124,7 +127,13 @@ fn key(cx: &mut Context<'_>, name: &At<String>, key: &file::Key) -> Option<Key> 
 }
 
 /// Judges the section.
-pub(super) fn accounts(cx: &mut Context<'_>, section: &file::Accounts, keys: &Keys) -> Accounts {
+pub(super) fn accounts(
+    cx: &mut Context<'_>,
+    section: Option<&file::Accounts>,
+    keys: &Keys,
+) -> Accounts {
+    let nothing = file::Accounts::default();
+    let section = section.unwrap_or(&nothing);
     let list = section.identify.as_deref().unwrap_or_default();
     if let Some(first) = list.first() {
         cx.bound("sources", list.len(), SOURCES_MAX, first.place);

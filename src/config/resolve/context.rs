@@ -30,7 +30,7 @@ pub(in crate::config) struct Context<'a> {
 #[derive(Debug)]
 pub(in crate::config) struct Names {
     kind: &'static str,
-    names: Vec<(String, Place)>,
+    declared: Vec<(String, Place)>,
     index: std::collections::HashMap<String, usize>,
 }
 
@@ -260,7 +260,7 @@ impl Names {
     pub(in crate::config) fn new(kind: &'static str) -> Self {
         Self {
             kind,
-            names: Vec::new(),
+            declared: Vec::new(),
             index: std::collections::HashMap::new(),
         }
     }
@@ -293,7 +293,7 @@ impl Names {
             .hint("the name is Tidegate's own; choose another");
         }
         if let Some(&first) = self.index.get(text) {
-            let line = self.names[first].1.line;
+            let line = self.declared[first].1.line;
             cx.error(
                 "double_name",
                 name.place,
@@ -301,9 +301,9 @@ impl Names {
             )
             .hint(format!("the first is in line {line}; rename one of them"));
         } else {
-            self.index.insert(text.to_owned(), self.names.len());
+            self.index.insert(text.to_owned(), self.declared.len());
         }
-        self.names.push((text.to_owned(), name.place));
+        self.declared.push((text.to_owned(), name.place));
     }
 
     /// The place in the list of what `who` refers to.
@@ -319,7 +319,7 @@ impl Names {
         }
         let kind = self.kind;
         let shown: String = name.value.chars().take(NAME_MAX).collect();
-        let hint = self.declared(&name.value);
+        let hint = self.hint(&name.value);
         cx.error(
             code,
             name.place,
@@ -329,36 +329,36 @@ impl Names {
         None
     }
 
-    fn declared(&self, wrong: &str) -> String {
+    fn hint(&self, wrong: &str) -> String {
         /// Names listed in a hint: more help nobody.
         const LISTED: usize = 12;
-        if self.names.is_empty() {
+        if self.declared.is_empty() {
             return format!("no {} is declared", self.kind);
         }
         let listed = self
-            .names
+            .declared
             .iter()
             .take(LISTED)
             .map(|(name, _)| format!("`{name}`"));
         let mut hint = format!("declared are {}", listed.collect::<Vec<_>>().join(", "));
-        if self.names.len() > LISTED {
+        if self.declared.len() > LISTED {
             hint.push_str(", …");
         }
-        if let Some(name) = closest(wrong, self.names.iter().map(|(name, _)| name.as_str())) {
-            hint.push_str(&format!("; did you mean `{name}`?"));
+        if let Some(name) = closest(wrong, self.declared.iter().map(|(name, _)| name.as_str())) {
+            hint = format!("{hint}; did you mean `{name}`?");
         }
         hint
     }
 
     pub(in crate::config) fn len(&self) -> usize {
-        self.names.len()
+        self.declared.len()
     }
 
     pub(in crate::config) fn place(&self, index: usize) -> Place {
-        self.names[index].1
+        self.declared[index].1
     }
 
     pub(in crate::config) fn text(&self, index: usize) -> &str {
-        &self.names[index].0
+        &self.declared[index].0
     }
 }

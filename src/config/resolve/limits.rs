@@ -31,7 +31,7 @@ pub(super) struct Known<'a> {
 /// What the section says.
 #[derive(Debug, Default)]
 pub(super) struct Limits {
-    pub(super) limits: Vec<LimitSettings>,
+    pub(super) settings: Vec<LimitSettings>,
     pub(super) lines: Vec<usize>,
     pub(super) places: Vec<Place>,
     pub(super) values: Vec<ValueSource>,
@@ -54,7 +54,7 @@ pub(super) fn limits(cx: &mut Context<'_>, section: &[file::Limit], known: &Know
     for limit in section.iter().take(LIMITS_MAX) {
         names.declare(cx, &limit.name, &[]);
         let made = one(cx, limit, known, &mut all);
-        all.limits.push(made);
+        all.settings.push(made);
         all.lines.push(limit.name.place.line);
         all.places.push(limit.name.place);
     }

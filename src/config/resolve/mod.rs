@@ -36,17 +36,8 @@ pub(super) fn resolve(cx: &mut Context<'_>, file: &File, path: &Path, hash: Stri
         &upstream_names,
         file.upstreams.place,
     );
-    let keys = accounts::keys(
-        cx,
-        file.keys.as_ref().unwrap_or(&super::file::Named::default()),
-    );
-    let accounts = accounts::accounts(
-        cx,
-        file.accounts
-            .as_ref()
-            .unwrap_or(&super::file::Accounts::default()),
-        &keys,
-    );
+    let keys = accounts::keys(cx, file.keys.as_ref());
+    let accounts = accounts::accounts(cx, file.accounts.as_ref(), &keys);
     let section = file.resources.as_deref().unwrap_or_default();
     let resources = resources::resources(cx, section, &upstream_names, default);
     let known = Known {
@@ -62,23 +53,20 @@ pub(super) fn resolve(cx: &mut Context<'_>, file: &File, path: &Path, hash: Stri
         .map(|index| resources.names.place(index))
         .collect();
     places.upstreams = file.upstreams.place;
-    let group = |group: &classify::Group| PolicyGroup {
-        name: group.name.clone(),
-        accounts: group.accounts.clone(),
+    let policy = PolicySettings {
+        resources: resources.policy,
+        upstreams: upstreams
+            .iter()
+            .map(|upstream| upstream.name.clone())
+            .collect(),
+        groups: accounts.groups.iter().map(policy_group).collect(),
+        limits: limits.settings,
     };
     Config {
         server,
         admin,
         access_log,
-        policy: PolicySettings {
-            resources: resources.policy,
-            upstreams: upstreams
-                .iter()
-                .map(|upstream| upstream.name.clone())
-                .collect(),
-            groups: accounts.groups.iter().map(group).collect(),
-            limits: limits.limits,
-        },
+        policy,
         upstreams,
         resources: resources.proxy,
         rules: classify::Settings {
@@ -86,7 +74,7 @@ pub(super) fn resolve(cx: &mut Context<'_>, file: &File, path: &Path, hash: Stri
             identify: accounts.identify,
             unidentified: accounts.unidentified,
             groups: accounts.groups,
-            keys: keys.keys,
+            keys: keys.made,
             values: limits.values,
         },
         resource_lines: resources.lines,
@@ -98,6 +86,13 @@ pub(super) fn resolve(cx: &mut Context<'_>, file: &File, path: &Path, hash: Stri
         watched: std::mem::take(&mut cx.watched),
         warnings: Vec::new(),
         places,
+    }
+}
+
+fn policy_group(group: &classify::Group) -> PolicyGroup {
+    PolicyGroup {
+        name: group.name.clone(),
+        accounts: group.accounts.clone(),
     }
 }
 

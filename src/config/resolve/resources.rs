@@ -13,7 +13,7 @@ use crate::proxy::{Departed, ResourceSettings, StreamPolicy};
 const RESOURCES_MAX: usize = 1_000;
 /// Methods, hosts and headers of one resource.
 const MATCHERS_MAX: usize = 32;
-const DAY: Duration = Duration::from_secs(24 * 3_600);
+const DAY: Duration = Duration::from_hours(24);
 
 /// The name of what no resource matches.
 pub(in crate::config) const OTHER: &str = "other";

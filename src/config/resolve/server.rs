@@ -18,14 +18,16 @@ use crate::telemetry::{LogSettings, LogTarget};
 const LISTENERS_MAX: usize = 64;
 const LIST_MAX: usize = 1_000;
 const MS: Duration = Duration::from_millis(1);
-const HOUR: Duration = Duration::from_secs(3_600);
-const DAY: Duration = Duration::from_secs(24 * 3_600);
+const HOUR: Duration = Duration::from_hours(1);
+const DAY: Duration = Duration::from_hours(24);
 
 /// What holds for the whole data plane.
 pub(super) fn server(cx: &mut Context<'_>, server: &file::Server, places: &mut Places) -> Settings {
-    let of =
-        |value: &Option<At<Scalar>>| value.as_ref().map(|value| value.place).unwrap_or_default();
-    places.threads = of(&server.threads);
+    places.threads = server
+        .threads
+        .as_ref()
+        .map(|threads| threads.place)
+        .unwrap_or_default();
     cx.not_supported(
         server.upgrade_socket.as_ref(),
         "upgrade_socket",
@@ -216,11 +218,11 @@ fn headers(
     }
 }
 
-/// The admin API; `taken` are the addresses of the data plane.
+/// The admin API; it may not share an address with the data plane's listeners.
 pub(super) fn admin(
     cx: &mut Context<'_>,
     section: Option<&file::Admin>,
-    taken: &[Listener],
+    listeners: &[Listener],
     places: &mut Places,
 ) -> Admin {
     let default = Address::Tcp(SocketAddr::from(([127, 0, 0, 1], 9901)));
@@ -232,7 +234,7 @@ pub(super) fn admin(
         .unwrap_or(default);
     let is_free = matches!(&address, Address::Tcp(socket) if socket.port() == 0);
     if !is_free
-        && let Some(index) = taken
+        && let Some(index) = listeners
             .iter()
             .position(|listener| listener.address == address)
     {

@@ -13,8 +13,8 @@ use crate::proxy::{Endpoint, UpstreamSettings};
 const UPSTREAMS_MAX: usize = 1_000;
 const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
-const HOUR: Duration = Duration::from_secs(3_600);
-const DAY: Duration = Duration::from_secs(24 * 3_600);
+const HOUR: Duration = Duration::from_hours(1);
+const DAY: Duration = Duration::from_hours(24);
 
 /// All upstreams in the order of their ids, and their names.
 pub(super) fn upstreams(
@@ -52,19 +52,19 @@ pub(super) fn default_upstream(
     names: &Names,
     place: Place,
 ) -> usize {
-    match wanted {
-        Some(name) => names
-            .find(cx, name, "unknown_upstream", "`default_upstream`")
-            .unwrap_or(0),
-        None => {
-            if names.len() > 1 {
-                let place = cx.source.key_before(place, "upstreams");
-                cx.error("missing_default", place, "there are several upstreams and no `default_upstream`")
-                    .hint(format!("say where requests go that no resource matches, such as `default_upstream: {}`", names.text(0)));
-            }
-            0
-        }
+    if let Some(name) = wanted {
+        let found = names.find(cx, name, "unknown_upstream", "`default_upstream`");
+        return found.unwrap_or(0);
     }
+    if names.len() > 1 {
+        let place = cx.source.key_before(place, "upstreams");
+        let message = "there are several upstreams and no `default_upstream`";
+        cx.error("missing_default", place, message).hint(format!(
+            "say where requests go that no resource matches, such as `default_upstream: {}`",
+            names.text(0)
+        ));
+    }
+    0
 }
 
 fn one(cx: &mut Context<'_>, name: &At<String>, upstream: &file::Upstream) -> UpstreamSettings {

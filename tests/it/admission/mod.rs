@@ -1,0 +1,218 @@
+//! The admission domain from outside: no HTTP, no file, time by hand, chance by seed.
+//!
+//! A [`World`] is a registry, the policy of the moment and a manual clock. Never sleeps, never reads the
+//! machine's clock except to bound how long a churn runs.
+
+mod exact;
+mod keys;
+mod reload;
+mod shadow;
+mod simulation;
+
+use smallvec::SmallVec;
+use tidegate::admission::{
+    AccountName, Class, Decision, Dimension, GroupId, Ladder, LimitSettings, Mode, Permit, Policy,
+    PolicyGroup, PolicyResource, PolicySettings, Priority, Registry, Rejection, ResourceId,
+    UpstreamId,
+};
+use tidegate::clock::Clock;
+
+/// Resources of every world; `calls` and `messages` go to `api`, `jobs` to `bulk`, `probes` are exempt.
+const CALLS: ResourceId = ResourceId(0);
+const MESSAGES: ResourceId = ResourceId(1);
+const JOBS: ResourceId = ResourceId(2);
+const PROBES: ResourceId = ResourceId(3);
+
+/// The only group of every world, of the accounts `gold-1` and `gold-2`.
+const GOLD: GroupId = GroupId(0);
+
+/// A registry under one policy.
+struct World {
+    registry: Registry,
+    policy: Policy,
+    clock: Clock,
+}
+
+impl World {
+    fn new(limits: &[LimitSettings]) -> Self {
+        let policy = Policy::new(settings(limits), None);
+        Self {
+            registry: Registry::new(),
+            policy,
+            clock: Clock::manual(),
+        }
+    }
+
+    /// Replaces the policy as a reload does; gives the names that count from zero.
+    fn reload(&mut self, limits: &[LimitSettings]) -> Vec<String> {
+        let policy = Policy::new(settings(limits), Some(&self.policy));
+        let from_zero = policy.counting_from_zero(&self.policy);
+        self.policy = policy;
+        from_zero.iter().map(ToString::to_string).collect()
+    }
+
+    fn acquire(&self, class: &Class) -> Decision {
+        self.registry.acquire(&self.policy, class, self.clock.now())
+    }
+
+    #[track_caller]
+    fn admit(&self, class: &Class) -> Permit {
+        match self.acquire(class) {
+            Decision::Admit(permit) => permit,
+            Decision::Reject(rejection) => panic!("refused: {rejection:?}"),
+        }
+    }
+
+    #[track_caller]
+    fn refuse(&self, class: &Class) -> Rejection {
+        match self.acquire(class) {
+            Decision::Admit(permit) => panic!("admitted: {permit:?}"),
+            Decision::Reject(rejection) => *rejection,
+        }
+    }
+
+    /// Permits until the first refusal.
+    fn fill(&self, class: &Class) -> Vec<Permit> {
+        let admitted = std::iter::from_fn(|| match self.acquire(class) {
+            Decision::Admit(permit) => Some(permit),
+            Decision::Reject(_) => None,
+        });
+        admitted.take(10_000).collect()
+    }
+
+    /// What the class's key counts under a limit.
+    fn in_flight(&self, limit: &str, class: &Class) -> u32 {
+        let limit = self.policy.limit(limit).expect("the limit is configured");
+        self.registry.in_flight(&self.policy, limit, class)
+    }
+
+    /// Every count of every cell that is not zero, by cell id: what an auditor sees.
+    fn counts(&self) -> Vec<(u64, u32)> {
+        let mut counts = Vec::new();
+        self.registry.counts(&self.policy, |id, count| {
+            if count > 0 {
+                counts.push((id, count));
+            }
+        });
+        counts.sort_unstable();
+        counts
+    }
+
+    #[track_caller]
+    fn assert_empty(&self) {
+        assert_eq!(self.counts(), []);
+        let snapshot = self.registry.snapshot(&self.policy);
+        assert_eq!(snapshot.in_flight, 0);
+        assert!(
+            snapshot
+                .limits
+                .iter()
+                .all(|limit| limit.in_flight == 0 && limit.keys == 0)
+        );
+    }
+}
+
+fn settings(limits: &[LimitSettings]) -> PolicySettings {
+    let resource = |name: &str, upstream, is_exempt| PolicyResource {
+        name: name.into(),
+        upstream: UpstreamId(upstream),
+        is_exempt,
+    };
+    PolicySettings {
+        resources: vec![
+            resource("calls", 0, false),
+            resource("messages", 0, false),
+            resource("jobs", 1, false),
+            resource("probes", 0, true),
+        ],
+        upstreams: vec!["api".into(), "bulk".into()],
+        groups: vec![PolicyGroup {
+            name: "gold".into(),
+            accounts: vec![account("gold-1"), account("gold-2")],
+        }],
+        limits: limits.to_vec(),
+    }
+}
+
+fn limit(name: &str, per: &[Dimension], max: u32) -> LimitSettings {
+    let word = |dimension: &Dimension| match dimension {
+        Dimension::Account => "account",
+        Dimension::Resource => "resource",
+        Dimension::Group => "group",
+        Dimension::Upstream => "upstream",
+        Dimension::ClientNetwork => "client_network",
+        Dimension::Process => "process",
+        Dimension::Value(_) => "value",
+    };
+    let mut limit = LimitSettings {
+        name: name.into(),
+        identity: String::new(),
+        per: per.to_vec(),
+        per_names: per.iter().map(|dimension| word(dimension).into()).collect(),
+        resources: None,
+        except: Vec::new(),
+        upstreams: None,
+        max,
+        account_max: Vec::new(),
+        group_max: Vec::new(),
+        mode: Mode::Enforce,
+        ladder: Ladder::reject(429),
+    };
+    identify(&mut limit);
+    limit
+}
+
+/// Makes the identity text again after what it is made of was changed.
+fn identify(limit: &mut LimitSettings) {
+    let LimitSettings {
+        name,
+        per,
+        resources,
+        except,
+        upstreams,
+        ..
+    } = &*limit;
+    limit.identity = format!("{name} {per:?} {resources:?} {except:?} {upstreams:?}");
+}
+
+/// The limit, for some resources only.
+fn only(mut limit: LimitSettings, resources: &[ResourceId]) -> LimitSettings {
+    limit.resources = Some(resources.to_vec());
+    identify(&mut limit);
+    limit
+}
+
+fn in_mode(mut limit: LimitSettings, mode: Mode) -> LimitSettings {
+    limit.mode = mode;
+    limit
+}
+
+fn account(name: &str) -> AccountName {
+    AccountName::new(name.as_bytes()).expect("the name is fine")
+}
+
+/// A request of cost 1 with nothing but an account and a resource.
+fn class(name: &str, resource: ResourceId) -> Class {
+    Class {
+        account: account(name),
+        resource,
+        upstream: UpstreamId(u16::from(resource == JOBS)),
+        group: name.starts_with("gold-").then_some(GOLD),
+        priority: Priority::Normal,
+        cost: 1,
+        network: None,
+        values: SmallVec::new(),
+    }
+}
+
+/// The seeds of a randomised test: `SIM_SEED` alone where it is set, else 0 to `count`.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a test has no configuration to ask"
+)]
+fn seeds(count: u64) -> Vec<u64> {
+    match std::env::var("SIM_SEED") {
+        Ok(seed) => vec![seed.parse().expect("SIM_SEED is a number")],
+        Err(_) => (0..count).collect(),
+    }
+}
