@@ -13,7 +13,7 @@ use std::sync::atomic::AtomicBool;
 use anyhow::Context as _;
 use signal_hook::consts::SIGHUP;
 use tokio::runtime::Builder;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 use super::demo;
@@ -46,11 +46,16 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         writeln!(err, "{warning}")?;
     }
     log_to_stderr();
-    let app = App::start(config, Clock::default())?;
-    writeln!(err, "{}", ready_line(&app))?;
     let runtime = Builder::new_current_thread().enable_all().build()?;
-    let code = runtime.block_on(until_signalled(&app))?;
-    app.stop();
+    let code = runtime.block_on(async {
+        // Before anybody is told that the gate is ready, it must hear.
+        let mut signals = Signals::new()?;
+        let app = App::start(config, Clock::default())?;
+        writeln!(err, "{}", ready_line(&app))?;
+        let code = signals.drive(&app).await;
+        app.stop();
+        anyhow::Ok(code)
+    })?;
     Ok(code)
 }
 
@@ -64,27 +69,48 @@ fn ready_line(app: &App) -> String {
     )
 }
 
-async fn until_signalled(app: &App) -> anyhow::Result<ExitCode> {
-    let mut hang_up = signal(SignalKind::hangup())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    loop {
+/// The signals that the gate hears.
+struct Signals {
+    hang_up: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            hang_up: signal(SignalKind::hangup())?,
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn stop(&mut self) {
         tokio::select! {
-            _ = hang_up.recv() => app.reload(),
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
         }
     }
-    tracing::info!("draining");
-    tokio::select! {
-        is_finished = app.drain() => {
-            if !is_finished {
-                tracing::warn!("drain_timeout passed, what was left is cut");
+
+    /// Reloads when told, until it is told to stop; then drains, unless told again.
+    async fn drive(&mut self, app: &App) -> ExitCode {
+        loop {
+            tokio::select! {
+                _ = self.hang_up.recv() => app.reload(),
+                _ = self.terminate.recv() => break,
+                _ = self.interrupt.recv() => break,
             }
-            Ok(ExitCode::SUCCESS)
         }
-        _ = terminate.recv() => Ok(ExitCode::FAILURE),
-        _ = interrupt.recv() => Ok(ExitCode::FAILURE),
+        tracing::info!("draining");
+        tokio::select! {
+            is_finished = app.drain() => {
+                if !is_finished {
+                    tracing::warn!("drain_timeout passed, what was left is cut");
+                }
+                ExitCode::SUCCESS
+            }
+            () = self.stop() => ExitCode::FAILURE,
+        }
     }
 }
 

@@ -13,12 +13,17 @@ use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::gather::write_gathered;
 use crate::clock::Clock;
 
 /// How often a busy connection is looked at for want of a nearer deadline.
 const BUSY_LOOK: Duration = Duration::from_secs(30);
 /// Longest prefix that is read to tell the protocols apart.
 pub(super) const PREFIX: usize = 4;
+
+/// A mark whose time nobody has needed yet: it is taken when the timer first looks, so that requests which come and go
+/// between two looks never read the clock for it.
+const UNTIMED: u64 = u64::MAX;
 
 /// Marks of one connection. Times are nanoseconds since it was opened, plus one; zero means not set.
 #[derive(Debug)]
@@ -50,24 +55,29 @@ impl Activity {
         }
     }
 
-    fn mark(&self) -> u64 {
-        let nanos = self
-            .clock
-            .now()
-            .saturating_duration_since(self.opened)
-            .as_nanos();
-        u64::try_from(nanos).unwrap_or(u64::MAX - 1) + 1
+    fn mark(&self, now: Instant) -> u64 {
+        let nanos = now.saturating_duration_since(self.opened).as_nanos();
+        u64::try_from(nanos).unwrap_or(UNTIMED - 2) + 1
     }
 
-    fn instant(&self, mark: u64) -> Instant {
-        self.opened + Duration::from_nanos(mark - 1)
+    /// The instant of a mark, which is now if it was not timed yet.
+    fn timed(&self, mark: &AtomicU64) -> Option<Instant> {
+        match mark.load(Ordering::Relaxed) {
+            0 => None,
+            UNTIMED => {
+                let now = self.clock.now();
+                mark.store(self.mark(now), Ordering::Relaxed);
+                Some(now)
+            }
+            nanos => Some(self.opened + Duration::from_nanos(nanos - 1)),
+        }
     }
 
     fn bytes_came(&self) {
         if self.in_progress.load(Ordering::Relaxed) == 0
             && self.head_since.load(Ordering::Relaxed) == 0
         {
-            self.head_since.store(self.mark(), Ordering::Relaxed);
+            self.head_since.store(UNTIMED, Ordering::Relaxed);
         }
     }
 
@@ -77,10 +87,10 @@ impl Activity {
         self.head_since.store(0, Ordering::Relaxed);
     }
 
-    /// A request is over.
-    pub(super) fn end(&self) {
+    /// A request is over at that instant.
+    pub(super) fn end(&self, now: Instant) {
         if self.in_progress.fetch_sub(1, Ordering::Relaxed) == 1 {
-            self.idle_since.store(self.mark(), Ordering::Relaxed);
+            self.idle_since.store(self.mark(now), Ordering::Relaxed);
         }
     }
 
@@ -93,16 +103,15 @@ impl Activity {
     /// When the connection is to be closed if nothing changes, and whether that is sure already.
     pub(super) fn deadline(&self, header_timeout: Duration, keep_alive: Duration) -> Deadline {
         if self.in_progress.load(Ordering::Relaxed) > 0 {
-            let blocked = self.blocked_since.load(Ordering::Relaxed);
-            if blocked == 0 {
+            let Some(blocked) = self.timed(&self.blocked_since) else {
                 return Deadline::Look(BUSY_LOOK);
-            }
+            };
             let bound = Duration::from_nanos(self.blocked_max.load(Ordering::Relaxed));
-            return Deadline::At(self.instant(blocked) + bound);
+            return Deadline::At(blocked + bound);
         }
-        match self.head_since.load(Ordering::Relaxed) {
-            0 => Deadline::At(self.instant(self.idle_since.load(Ordering::Relaxed)) + keep_alive),
-            since => Deadline::At(self.instant(since) + header_timeout),
+        match self.timed(&self.head_since) {
+            Some(since) => Deadline::At(since + header_timeout),
+            None => Deadline::At(self.timed(&self.idle_since).unwrap_or(self.opened) + keep_alive),
         }
     }
 }
@@ -150,9 +159,7 @@ impl<S> Marked<S> {
         let activity = &self.activity.activity;
         let blocked = activity.blocked_since.load(Ordering::Relaxed);
         if is_pending && blocked == 0 {
-            activity
-                .blocked_since
-                .store(activity.mark(), Ordering::Relaxed);
+            activity.blocked_since.store(UNTIMED, Ordering::Relaxed);
         } else if !is_pending && blocked != 0 {
             activity.blocked_since.store(0, Ordering::Relaxed);
         }
@@ -197,13 +204,13 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Marked<S> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.inner).poll_write_vectored(cx, bufs);
+        let written = write_gathered(Pin::new(&mut self.inner), cx, bufs);
         self.note_write(written.is_pending());
         written
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.inner.is_write_vectored()
+        true
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -230,6 +237,10 @@ mod tests {
         assert_eq!(activity.deadline(HEAD, IDLE), Deadline::At(start + IDLE));
         clock.advance(Duration::from_secs(5));
         activity.bytes_came();
+        assert_eq!(
+            activity.deadline(HEAD, IDLE),
+            Deadline::At(clock.now() + HEAD)
+        );
         clock.advance(Duration::from_secs(5));
         activity.bytes_came();
         assert_eq!(
@@ -238,7 +249,7 @@ mod tests {
         );
         activity.begin();
         assert_eq!(activity.deadline(HEAD, IDLE), Deadline::Look(BUSY_LOOK));
-        activity.end();
+        activity.end(clock.now());
         assert_eq!(
             activity.deadline(HEAD, IDLE),
             Deadline::At(clock.now() + IDLE)

@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::task::{Context as TaskContext, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
@@ -47,7 +47,7 @@ pub(super) enum BodyError {
 #[derive(Debug)]
 pub(super) struct Upload {
     clock: Clock,
-    started: std::time::Instant,
+    started: Instant,
     /// Nanoseconds after `started` at which a frame last came.
     moved: AtomicU64,
     is_done: AtomicBool,
@@ -74,7 +74,7 @@ impl Upload {
         }
     }
 
-    fn touch(&self) {
+    fn touch(&self, is_done: bool) {
         let nanos = self
             .clock
             .now()
@@ -82,10 +82,15 @@ impl Upload {
             .as_nanos();
         self.moved
             .store(u64::try_from(nanos).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.is_done.store(is_done, Ordering::Relaxed);
+    }
+
+    fn fail(&self, fault: UploadFault) {
+        self.fault.store(fault as u8, Ordering::Relaxed);
     }
 
     /// When a frame last came, and whether it was the last one.
-    pub(super) fn progress(&self) -> (std::time::Instant, bool) {
+    pub(super) fn progress(&self) -> (Instant, bool) {
         let moved = self.started + Duration::from_nanos(self.moved.load(Ordering::Relaxed));
         (moved, self.is_done.load(Ordering::Relaxed))
     }
@@ -99,14 +104,17 @@ impl Upload {
     }
 }
 
-/// A request's body on its way to the upstream.
+/// A request's body on its way to the upstream; most requests have none, and a request is moved often.
 #[derive(Debug, Default)]
-pub(super) struct RequestBody {
-    incoming: Option<Incoming>,
+pub(super) struct RequestBody(Option<Box<Sending>>);
+
+#[derive(Debug)]
+struct Sending {
+    incoming: Incoming,
     /// A frame that was looked at before the request was sent on.
     first: Option<Frame<Bytes>>,
     left: Option<u64>,
-    upload: Option<Arc<Upload>>,
+    upload: Arc<Upload>,
     /// Whether reading makes hyper ask the client to continue, so that it must not happen without need.
     is_expected: bool,
     is_touched: bool,
@@ -123,33 +131,33 @@ impl RequestBody {
         if incoming.is_end_stream() {
             return Self::default();
         }
-        Self {
-            incoming: Some(incoming),
+        Self(Some(Box::new(Sending {
+            incoming,
             first: None,
             left: max,
-            upload: Some(Arc::new(Upload::new(clock.clone()))),
+            upload: Arc::new(Upload::new(clock.clone())),
             is_expected,
             is_touched: false,
-        }
+        })))
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.incoming.is_none()
+        self.0.is_none()
     }
 
     pub(super) fn upload(&self) -> Option<Arc<Upload>> {
-        self.upload.clone()
+        self.0.as_ref().map(|sending| Arc::clone(&sending.upload))
     }
 
     /// Looks at what has arrived of a chunked body, so that framing that is broken from the start never reaches the
     /// upstream. Waits for nothing: one turn of the connection's task decodes what lies in its buffer.
     pub(super) async fn peek(&mut self) -> Result<(), UploadFault> {
-        if self.is_expected || self.incoming.is_none() {
+        let Some(sending) = self.0.as_mut().filter(|sending| !sending.is_expected) else {
             return Ok(());
-        }
+        };
         let mut turns = 0;
         let seen = std::future::poll_fn(|cx| {
-            let frame = Pin::new(&mut *self).poll_frame(cx);
+            let frame = sending.poll_frame(cx);
             if frame.is_ready() || turns > 0 {
                 return Poll::Ready(frame);
             }
@@ -159,30 +167,50 @@ impl RequestBody {
         })
         .await;
         match seen {
-            Poll::Ready(Some(Err(_))) => Err(self
-                .upload
-                .as_ref()
-                .and_then(|upload| upload.fault())
-                .unwrap_or(UploadFault::Broken)),
+            Poll::Ready(Some(Err(_))) => {
+                let fault = sending.upload.fault().unwrap_or(UploadFault::Broken);
+                self.0 = None;
+                Err(fault)
+            }
             Poll::Ready(Some(Ok(frame))) => {
-                self.first = Some(frame);
+                sending.first = Some(frame);
                 Ok(())
             }
             Poll::Ready(None) | Poll::Pending => Ok(()),
         }
     }
+}
 
-    fn fail(&mut self, fault: UploadFault) {
-        if let Some(upload) = &self.upload {
-            upload.fault.store(fault as u8, Ordering::Relaxed);
+impl Sending {
+    fn poll_frame(
+        &mut self,
+        cx: &mut TaskContext<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Some(first) = self.first.take() {
+            return Poll::Ready(Some(Ok(first)));
         }
-        self.incoming = None;
-    }
-
-    fn finish(&self) {
-        if let Some(upload) = &self.upload {
-            upload.touch();
-            upload.is_done.store(true, Ordering::Relaxed);
+        self.is_touched = true;
+        match ready!(Pin::new(&mut self.incoming).poll_frame(cx)) {
+            Some(Ok(frame)) => {
+                let length = frame.data_ref().map_or(0, |data| data.len() as u64);
+                if let Some(left) = self.left {
+                    let Some(left) = left.checked_sub(length) else {
+                        self.upload.fail(UploadFault::TooLarge);
+                        return Poll::Ready(Some(Err(BodyError::TooLarge)));
+                    };
+                    self.left = Some(left);
+                }
+                self.upload.touch(self.incoming.is_end_stream());
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Some(Err(error)) => {
+                self.upload.fail(UploadFault::Broken);
+                Poll::Ready(Some(Err(error.into())))
+            }
+            None => {
+                self.upload.touch(true);
+                Poll::Ready(None)
+            }
         }
     }
 }
@@ -195,65 +223,36 @@ impl Body for RequestBody {
         mut self: Pin<&mut Self>,
         cx: &mut TaskContext<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        if let Some(first) = self.first.take() {
-            return Poll::Ready(Some(Ok(first)));
-        }
-        self.is_touched = true;
-        let Some(incoming) = &mut self.incoming else {
-            return Poll::Ready(None);
-        };
-        match ready!(Pin::new(incoming).poll_frame(cx)) {
-            Some(Ok(frame)) => {
-                let length = frame.data_ref().map_or(0, |data| data.len() as u64);
-                if let Some(left) = self.left {
-                    let Some(left) = left.checked_sub(length) else {
-                        self.fail(UploadFault::TooLarge);
-                        return Poll::Ready(Some(Err(BodyError::TooLarge)));
-                    };
-                    self.left = Some(left);
-                }
-                if self.incoming.as_ref().is_none_or(Incoming::is_end_stream) {
-                    self.finish();
-                } else if let Some(upload) = &self.upload {
-                    upload.touch();
-                }
-                Poll::Ready(Some(Ok(frame)))
-            }
-            Some(Err(error)) => {
-                self.fail(UploadFault::Broken);
-                Poll::Ready(Some(Err(error.into())))
-            }
-            None => {
-                self.finish();
-                Poll::Ready(None)
-            }
-        }
+        self.0
+            .as_mut()
+            .map_or(Poll::Ready(None), |sending| sending.poll_frame(cx))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.first.is_none() && self.incoming.as_ref().is_none_or(Incoming::is_end_stream)
+        let is_over =
+            |sending: &Sending| sending.first.is_none() && sending.incoming.is_end_stream();
+        self.0.as_ref().is_none_or(|sending| is_over(sending))
     }
 
     fn size_hint(&self) -> SizeHint {
         // A frame that was looked at belongs to a chunked body, whose size nobody knows.
-        match (&self.first, &self.incoming) {
-            (None, Some(incoming)) => incoming.size_hint(),
-            (None, None) => SizeHint::with_exact(0),
-            (Some(_), _) => SizeHint::default(),
+        match &self.0 {
+            None => SizeHint::with_exact(0),
+            Some(sending) if sending.first.is_some() => SizeHint::default(),
+            Some(sending) => sending.incoming.size_hint(),
         }
     }
 }
 
 impl Drop for RequestBody {
     fn drop(&mut self) {
-        let Some(incoming) = self.incoming.take() else {
-            return;
-        };
-        if incoming.is_end_stream() || (self.is_expected && !self.is_touched) {
+        let Some(sending) = self.0.take() else { return };
+        let is_over = sending.incoming.is_end_stream() || sending.upload.fault().is_some();
+        if is_over || (sending.is_expected && !sending.is_touched) {
             return;
         }
         if tokio::runtime::Handle::try_current().is_ok() {
-            tokio::spawn(drain_upload(incoming));
+            tokio::spawn(drain_upload(sending.incoming));
         }
     }
 }
@@ -281,6 +280,8 @@ pub(super) struct Answer {
     pub(super) sender: Option<Sender>,
     pub(super) upstream: Arc<Upstream>,
     pub(super) departed: Departed,
+    /// When the answer's head came, or a frame had to be waited for: when the connection was last known to work.
+    moved_at: Instant,
     idle: Option<Pin<Box<Sleep>>>,
 }
 
@@ -304,12 +305,15 @@ impl Answer {
         sender: Sender,
         upstream: Arc<Upstream>,
         departed: Departed,
+        now: Instant,
     ) -> Self {
+        let sender = Some(sender);
         let mut answer = Self {
             body,
-            sender: Some(sender),
+            sender,
             upstream,
             departed,
+            moved_at: now,
             idle: None,
         };
         if answer.body.is_end_stream() {
@@ -321,7 +325,7 @@ impl Answer {
     /// The connection is free for the next request.
     fn give_back(&mut self) {
         if let Some(sender) = self.sender.take() {
-            pool::give(sender, &self.upstream, self.upstream.clock().now());
+            pool::give(sender, &self.upstream, self.moved_at);
         }
     }
 
@@ -332,7 +336,9 @@ impl Answer {
         let idle_timeout = self.upstream.settings.idle_timeout;
         match Pin::new(&mut self.body).poll_frame(cx) {
             Poll::Ready(frame) => {
-                self.idle = None;
+                if self.idle.take().is_some() {
+                    self.moved_at = self.upstream.clock().now();
+                }
                 if frame.is_none() || self.body.is_end_stream() {
                     self.give_back();
                 }

@@ -84,23 +84,6 @@ impl Connection {
     }
 }
 
-/// One request of a connection, until it is over.
-#[derive(Debug)]
-pub(super) struct InProgress(pub(super) Arc<Connection>);
-
-impl InProgress {
-    pub(super) fn begin(connection: Arc<Connection>) -> Self {
-        connection.activity.begin();
-        Self(connection)
-    }
-}
-
-impl Drop for InProgress {
-    fn drop(&mut self) {
-        self.0.activity.end();
-    }
-}
-
 /// Serves a connection to its end.
 pub(super) async fn serve<S>(
     stream: S,

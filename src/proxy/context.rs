@@ -8,8 +8,8 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 
-use super::connection::{Connection, InProgress};
-use super::gate::{Local, Route};
+use super::connection::Connection;
+use super::gate::{Local, Names, Route};
 use super::settings::StreamPolicy;
 use crate::admission::{Outcome, Permit};
 use crate::telemetry::{DecisionWord, Entered, Record, Request, State};
@@ -35,7 +35,7 @@ pub(super) struct Context {
     /// Bytes of the response's body that were passed on.
     pub(super) sent: u64,
     is_cut: bool,
-    in_progress: InProgress,
+    connection: Arc<Connection>,
 }
 
 /// Where the permit is.
@@ -53,8 +53,9 @@ impl Context {
         local: Arc<Local>,
         request: Arc<Request>,
         resource: Option<u16>,
-        in_progress: InProgress,
+        connection: Arc<Connection>,
     ) -> Self {
+        connection.activity.begin();
         Self {
             local,
             request,
@@ -71,19 +72,22 @@ impl Context {
             head_at: None,
             sent: 0,
             is_cut: true,
-            in_progress,
+            connection,
         }
     }
 
     /// The client's connection.
     pub(super) fn connection(&self) -> &Arc<Connection> {
-        &self.in_progress.0
+        &self.connection
     }
 
-    /// The route of its resource, once there is one.
-    pub(super) fn route(&self) -> Option<&Route> {
-        self.resource
-            .map(|resource| &self.local.generation.routes[usize::from(resource)])
+    /// The route of its resource and the names that go with it, if it has one.
+    pub(super) fn route(&self) -> Option<(&Route, &Names)> {
+        let resource = usize::from(self.resource?);
+        Some((
+            &self.local.generation.routes[resource],
+            &self.local.names[resource],
+        ))
     }
 
     /// Takes over the permit and enters the request among the live ones.
@@ -186,6 +190,7 @@ impl Drop for Context {
     fn drop(&mut self) {
         let gate = &self.local.gate;
         let now = gate.clock.now();
+        self.connection.activity.end(now);
         // First out of the list, then the place: the auditor may see a count too many, never one too few.
         drop(self.entered.take());
         match std::mem::replace(&mut self.hold, Hold::None) {
@@ -203,7 +208,7 @@ impl Drop for Context {
             self.head_at
                 .map(|head| head.saturating_duration_since(sent))
         });
-        if let Some(route) = self.route() {
+        if let Some((route, _)) = self.route() {
             route.stats.count(self.decision, self.reason);
             if let Some(sent) = self.forwarded_at {
                 let took = upstream.unwrap_or_else(|| now.saturating_duration_since(sent));

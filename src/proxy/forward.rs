@@ -24,9 +24,10 @@ pub(super) async fn forward(
     upstream: &Arc<Upstream>,
     head: Parts,
     body: RequestBody,
+    now: Instant,
 ) -> Result<Answered, Refusal> {
     let upload = body.upload();
-    let Some(mut sender) = pool::checkout(upstream, upstream.clock().now()) else {
+    let Some(mut sender) = pool::checkout(upstream, now) else {
         let sender = connect(upstream).await?;
         return fresh(
             upstream,
@@ -39,7 +40,7 @@ pub(super) async fn forward(
     // What may be repeated is what asks for nothing new (RFC 9110 §9.2.2) and has no body that is gone after one reading.
     let copy = (head.method.is_idempotent() && body.is_empty()).then(|| copy_of(&head));
     let request = Request::from_parts(head, body);
-    let (error, unsent) = match send(upstream, &mut sender, request, upload.as_deref()).await {
+    let (error, unsent) = match send(upstream, &mut sender, request, upload.as_deref(), now).await {
         Ok(response) => return Ok((response, sender)),
         Err(Failed::Refusal(refusal)) => return Err(refusal),
         Err(Failed::Connection(error, unsent)) => (error, unsent),
@@ -61,7 +62,8 @@ async fn fresh(
     request: Request<RequestBody>,
     upload: Option<&Upload>,
 ) -> Result<Answered, Refusal> {
-    match send(upstream, &mut sender, request, upload).await {
+    let now = upstream.clock().now();
+    match send(upstream, &mut sender, request, upload, now).await {
         Ok(response) => Ok((response, sender)),
         Err(Failed::Refusal(refusal)) => Err(refusal),
         Err(Failed::Connection(..)) => Err(Refusal::UpstreamBroke),
@@ -89,12 +91,13 @@ async fn send(
     sender: &mut Sender,
     request: Request<RequestBody>,
     upload: Option<&Upload>,
+    started: Instant,
 ) -> Result<Response<Incoming>, Failed> {
     let mut answer = std::pin::pin!(sender.try_send_request(request));
     let mut answered = tokio::select! {
         biased;
         answered = &mut answer => Some(answered),
-        () = overdue(upstream, upload) => None,
+        () = overdue(upstream, upload, started) => None,
     };
     if answered.is_none() {
         // The answer may have come in the same instant.
@@ -123,17 +126,16 @@ async fn send(
 
 /// Ends when the upload has stood still for `idle_timeout`, or the answer's head is later than `response_timeout` after the
 /// request was sent.
-async fn overdue(upstream: &Upstream, upload: Option<&Upload>) {
+async fn overdue(upstream: &Upstream, upload: Option<&Upload>, started: Instant) {
     let settings = &upstream.settings;
-    let now = || upstream.clock().now();
-    let started = now();
+    let mut now = started;
     loop {
         let due: Instant = match upload.map(Upload::progress) {
             None => started + settings.response_timeout,
             Some((at, true)) => at.max(started) + settings.response_timeout,
             Some((at, false)) => at.max(started) + settings.idle_timeout,
         };
-        let left = due.saturating_duration_since(now());
+        let left = due.saturating_duration_since(now);
         if left.is_zero() {
             return;
         }
@@ -144,6 +146,7 @@ async fn overdue(upstream: &Upstream, upload: Option<&Upload>) {
             left
         };
         tokio::time::sleep(look.max(Duration::from_millis(1))).await;
+        now = upstream.clock().now();
     }
 }
 

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use arc_swap::ArcSwap;
+use http::HeaderValue;
 use tokio::sync::Notify;
 
 use super::settings::{Departed, ResourceSettings, Settings, StreamPolicy};
@@ -104,8 +105,29 @@ pub struct Gate {
 pub(super) struct Local {
     pub(super) gate: Arc<Gate>,
     pub(super) generation: Arc<Generation>,
-    /// Names by resource: of the resource, and of its upstream.
-    pub(super) names: Vec<(Arc<str>, Arc<str>)>,
+    /// By resource.
+    pub(super) names: Vec<Names>,
+}
+
+/// Names of a resource, each with a reference count that only one thread touches.
+#[derive(Debug, Clone)]
+pub(super) struct Names {
+    pub(super) resource: Arc<str>,
+    pub(super) upstream: Arc<str>,
+    /// The resource's name as `x-admission-resource` has it.
+    pub(super) header: HeaderValue,
+}
+
+impl Names {
+    /// The names of what has no resource.
+    pub(super) fn none() -> Self {
+        let header = HeaderValue::from_static("-");
+        Self {
+            resource: "-".into(),
+            upstream: "-".into(),
+            header,
+        }
+    }
 }
 
 thread_local! {
@@ -155,11 +177,12 @@ impl Gate {
             return known;
         }
         let generation = Arc::clone(&current);
-        let own = |name: &str| Arc::<str>::from(name);
-        let names = generation.routes.iter();
-        let names = names
-            .map(|route| (own(&route.name), own(route.upstream.name())))
-            .collect();
+        let own = |route: &Route| Names {
+            resource: Arc::from(&*route.name),
+            upstream: Arc::from(route.upstream.name()),
+            header: HeaderValue::from_str(&route.name).unwrap_or(HeaderValue::from_static("-")),
+        };
+        let names = generation.routes.iter().map(own).collect();
         let local = Arc::new(Local {
             gate: Arc::clone(self),
             generation,

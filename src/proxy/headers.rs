@@ -7,9 +7,7 @@
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use http::header::{
-    CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, TE, TRANSFER_ENCODING, UPGRADE,
-};
+use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, HOST, TE, TRANSFER_ENCODING, UPGRADE};
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version};
@@ -26,42 +24,114 @@ const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const X_ADMISSION_ACCOUNT: HeaderName = HeaderName::from_static("x-admission-account");
 const X_ADMISSION_RESOURCE: HeaderName = HeaderName::from_static("x-admission-resource");
 
+/// Fields that every request gets on its way.
+const ADDED: usize = 6;
 /// Longest request id that is kept, in bytes.
 const REQUEST_ID_MAX: usize = 128;
 /// Protocols that are tunnelled. Others (`h2c` above all, which curl offers unasked) are answered as plain requests.
 const TUNNELLED: [&str; 3] = ["websocket", "tcp", "spdy/3.1"];
 
-/// What a request's head asks for beside its own transfer.
+/// What one look over a request's head shows: everything that is to be done about it.
 #[derive(Debug, Default)]
-pub(super) struct Wishes {
-    /// The protocol to switch to, if it is one that is tunnelled.
-    pub(super) upgrade: Option<HeaderValue>,
+pub(super) struct Seen {
+    hosts: u8,
+    cookies: u8,
+    has_length: bool,
+    is_chunked: bool,
+    has_foreign_coding: bool,
+    takes_trailers: bool,
+    has_forwarded: bool,
+    /// The request speaks gRPC.
+    pub(super) is_grpc: bool,
     /// The client waits to be asked for its body.
     pub(super) is_continue_expected: bool,
+    /// The body comes in chunks, of a length that nobody knows yet.
+    pub(super) comes_in_chunks: bool,
+    /// The protocol to switch to, if it is one that is tunnelled.
+    pub(super) upgrade: Option<HeaderValue>,
+    /// Fields that end here.
+    doomed: SmallVec<[HeaderName; 4]>,
 }
 
-/// Checks what hyper lets pass and a proxy must not: no or several hosts, and the method that is no request.
-pub(super) fn check(head: &Parts) -> Result<(), &'static str> {
+/// Looks over a request's head.
+pub(super) fn look(head: &Parts, connection: &Connection) -> Seen {
+    let mut seen = Seen::default();
+    for (name, value) in &head.headers {
+        match name.as_str() {
+            "host" => seen.hosts = seen.hosts.saturating_add(1),
+            "cookie" => seen.cookies = seen.cookies.saturating_add(1),
+            "content-length" => seen.has_length = true,
+            "content-type" => seen.is_grpc = value.as_bytes().starts_with(b"application/grpc"),
+            "transfer-encoding" => {
+                seen.is_chunked = true;
+                seen.has_foreign_coding |= !is_chunked(value);
+                seen.doomed.push(name.clone());
+            }
+            "te" => {
+                seen.takes_trailers |= contains_token(value, "trailers");
+                seen.doomed.push(name.clone());
+            }
+            "expect" => {
+                seen.is_continue_expected = true;
+                seen.doomed.push(name.clone());
+            }
+            "upgrade" => {
+                seen.upgrade = wanted_upgrade(&head.headers, value);
+                seen.doomed.push(name.clone());
+            }
+            "connection" => {
+                seen.doomed.push(name.clone());
+                named_by_connection(value, &mut seen.doomed);
+            }
+            "keep-alive" | "proxy-connection" | "proxy-authenticate" | "proxy-authorization" => {
+                seen.doomed.push(name.clone());
+            }
+            text if text.starts_with("x-forwarded-") || text == "forwarded" => {
+                seen.has_forwarded = true;
+                if !connection.is_trusted {
+                    seen.doomed.push(name.clone());
+                }
+            }
+            text if text.starts_with("x-admission-") => seen.doomed.push(name.clone()),
+            _ => {}
+        }
+    }
+    if head.version == Version::HTTP_2 {
+        seen.upgrade = None;
+    }
+    seen.comes_in_chunks = seen.is_chunked && !seen.has_length;
+    seen
+}
+
+/// Checks what hyper lets pass and a proxy must not.
+pub(super) fn check(head: &Parts, seen: &Seen) -> Result<(), &'static str> {
     if head.method == Method::CONNECT {
         return Err("CONNECT is not forwarded");
     }
-    let mut hosts = head.headers.get_all(HOST).iter();
-    let first = hosts.next();
-    if hosts.next().is_some() {
+    if seen.hosts > 1 {
         return Err("the head has several Host fields");
     }
-    if first.is_none() && head.version == Version::HTTP_11 {
+    if seen.hosts == 0 && head.version == Version::HTTP_11 {
         return Err("the head has no Host field");
     }
-    if head
-        .headers
-        .get_all(TRANSFER_ENCODING)
-        .iter()
-        .any(|value| !is_chunked(value))
-    {
+    if seen.has_foreign_coding {
         return Err("only the transfer coding `chunked` is understood");
     }
+    let target = head.uri.path();
+    if !target.starts_with('/') && !(target == "*" && head.method == Method::OPTIONS) {
+        return Err("the target is no path");
+    }
+    let host = head.headers.get(HOST).map(HeaderValue::as_bytes);
+    if host.is_some_and(|host| !host.iter().all(|&byte| is_of_authority(byte))) {
+        return Err("the Host field holds what no host does");
+    }
     Ok(())
+}
+
+/// RFC 3986 §3.2.2 and §3.2.3: unreserved, escaped or a sub-delimiter, and what frames an address and a port. The `@` of a
+/// user is not among them: a Host has none.
+fn is_of_authority(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:[]".contains(&byte)
 }
 
 fn is_chunked(value: &HeaderValue) -> bool {
@@ -91,10 +161,11 @@ pub(super) fn request_id(headers: &HeaderMap) -> HeaderValue {
 /// Makes the head that goes to the upstream of the one that came, except for the fields that name its class.
 pub(super) fn to_upstream(
     head: &mut Parts,
+    seen: &mut Seen,
     connection: &Connection,
     upstream: &UpstreamSettings,
     request_id: &HeaderValue,
-) -> Wishes {
+) {
     let authority = head
         .uri
         .authority()
@@ -103,97 +174,79 @@ pub(super) fn to_upstream(
         let target = head.uri.path_and_query().cloned();
         head.uri = target.map_or_else(Uri::default, Uri::from);
     }
-    let is_framed = head.headers.contains_key(CONTENT_LENGTH);
-    let is_chunked = head.headers.contains_key(TRANSFER_ENCODING);
-    let was_http2 = head.version == Version::HTTP_2;
     head.version = Version::HTTP_11;
     let headers = &mut head.headers;
-    let takes_trailers = headers
-        .get(TE)
-        .is_some_and(|te| contains_token(te, "trailers"));
-    let upgrade = if was_http2 {
-        None
-    } else {
-        wanted_upgrade(headers)
-    };
-    let is_continue_expected = headers.remove(EXPECT).is_some();
-    strip(headers, |name| {
-        (!connection.is_trusted && (name.starts_with("x-forwarded-") || name == "forwarded"))
-            || name.starts_with("x-admission-")
-    });
-    if was_http2 {
+    headers.reserve(ADDED);
+    for name in seen.doomed.drain(..) {
+        headers.remove(name);
+    }
+    if seen.cookies > 1 {
         join_cookies(headers);
     }
     if let Some(authority) = authority {
         headers.insert(HOST, authority);
     }
-    forwarded_for(headers, connection);
+    forwarded_for(headers, connection, seen.has_forwarded);
     if let Some(host) = &upstream.host {
         headers.insert(HOST, host.clone());
     }
     headers.insert(X_REQUEST_ID, request_id.clone());
-    if takes_trailers {
+    if seen.takes_trailers {
         headers.insert(TE, HeaderValue::from_static("trailers"));
     }
-    if is_chunked && !is_framed {
+    if seen.comes_in_chunks {
         // Said explicitly, since hyper assumes no body for some methods otherwise.
         headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
-    if let Some(protocol) = &upgrade {
+    if let Some(protocol) = &seen.upgrade {
         headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(UPGRADE, protocol.clone());
-    }
-    Wishes {
-        upgrade,
-        is_continue_expected,
     }
 }
 
 /// Gives a body of unknown length, or none where one is usual, its framing.
-pub(super) fn frame(head: &mut Parts, is_empty: bool) {
-    if head.headers.contains_key(CONTENT_LENGTH) {
+pub(super) fn frame(head: &mut Parts, seen: &Seen, is_empty: bool) {
+    if seen.has_length || seen.comes_in_chunks {
         return;
     }
     if !is_empty {
         head.headers
             .insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-    } else if matches!(head.method, Method::POST | Method::PUT | Method::PATCH)
-        && !head.headers.contains_key(TRANSFER_ENCODING)
-    {
+    } else if matches!(head.method, Method::POST | Method::PUT | Method::PATCH) {
         head.headers
             .insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
     }
 }
 
 /// Tells the upstream what the request was found to be.
-pub(super) fn name_class(headers: &mut HeaderMap, account: &AccountName, resource: &str) {
-    let value = |bytes| HeaderValue::from_bytes(bytes).ok();
-    if let Some(account) = value(account.as_bytes()) {
+pub(super) fn name_class(headers: &mut HeaderMap, account: &AccountName, resource: &HeaderValue) {
+    if let Ok(account) = HeaderValue::from_bytes(account.as_bytes()) {
         headers.insert(X_ADMISSION_ACCOUNT, account);
     }
-    if let Some(resource) = value(resource.as_bytes()) {
-        headers.insert(X_ADMISSION_RESOURCE, resource);
-    }
+    headers.insert(X_ADMISSION_RESOURCE, resource.clone());
 }
 
-fn forwarded_for(headers: &mut HeaderMap, connection: &Connection) {
+fn forwarded_for(headers: &mut HeaderMap, connection: &Connection, has_forwarded: bool) {
+    // What an untrusted peer claimed was taken out before; so only a trusted one's is there to be kept.
+    let has = |headers: &HeaderMap, name: &HeaderName| has_forwarded && headers.contains_key(name);
     if let Some(peer) = &connection.peer_value {
-        let chain = connection
-            .is_trusted
-            .then(|| headers.get(X_FORWARDED_FOR))
-            .flatten();
-        let value = chain.map_or_else(|| Some(peer.clone()), |_| extended(headers, peer));
+        let is_known = has(headers, &X_FORWARDED_FOR);
+        let value = if is_known {
+            extended(headers, peer)
+        } else {
+            Some(peer.clone())
+        };
         if let Some(value) = value {
             headers.insert(X_FORWARDED_FOR, value);
         }
     }
-    let is_kept = |name: &HeaderName| connection.is_trusted && headers.contains_key(name);
-    let (keeps_proto, keeps_host) = (is_kept(&X_FORWARDED_PROTO), is_kept(&X_FORWARDED_HOST));
-    if !keeps_proto {
+    if !has(headers, &X_FORWARDED_PROTO) {
         let scheme = if connection.is_tls { "https" } else { "http" };
         headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(scheme));
     }
-    if !keeps_host && let Some(host) = headers.get(HOST).cloned() {
+    if !has(headers, &X_FORWARDED_HOST)
+        && let Some(host) = headers.get(HOST).cloned()
+    {
         headers.insert(X_FORWARDED_HOST, host);
     }
 }
@@ -209,8 +262,7 @@ fn extended(headers: &HeaderMap, peer: &HeaderValue) -> Option<HeaderValue> {
     HeaderValue::from_maybe_shared(bytes::Bytes::from(chain)).ok()
 }
 
-fn wanted_upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
-    let protocol = headers.get(UPGRADE)?;
+fn wanted_upgrade(headers: &HeaderMap, protocol: &HeaderValue) -> Option<HeaderValue> {
     let names_it = headers
         .get_all(CONNECTION)
         .iter()
@@ -246,45 +298,44 @@ fn join_cookies(headers: &mut HeaderMap) {
     }
 }
 
-/// Drops what ends at this hop, what `Connection` names, and what else is said to go.
-fn strip(headers: &mut HeaderMap, also: impl Fn(&str) -> bool) {
-    let mut doomed = SmallVec::<[HeaderName; 8]>::new();
-    for name in headers.keys() {
-        let text = name.as_str();
-        let is_hop = matches!(
-            text,
-            "connection"
-                | "keep-alive"
-                | "proxy-connection"
-                | "proxy-authenticate"
-                | "proxy-authorization"
-                | "te"
-                | "transfer-encoding"
-                | "upgrade"
-        );
-        if is_hop || also(text) {
-            doomed.push(name.clone());
+/// Adds the fields that a `Connection` field names; not those that belong to the message itself.
+fn named_by_connection(value: &HeaderValue, doomed: &mut SmallVec<[HeaderName; 4]>) {
+    for token in value.as_bytes().split(|&byte| byte == b',') {
+        let token = token.trim_ascii();
+        let is_kept = [&b"close"[..], b"keep-alive", b"host"]
+            .iter()
+            .any(|kept| token.eq_ignore_ascii_case(kept));
+        if !is_kept && let Ok(name) = HeaderName::from_bytes(token) {
+            doomed.push(name);
         }
-    }
-    for line in headers.get_all(CONNECTION) {
-        for token in line.as_bytes().split(|&byte| byte == b',') {
-            let token = token.trim_ascii();
-            let is_ours = token.eq_ignore_ascii_case(b"close")
-                || token.eq_ignore_ascii_case(b"keep-alive")
-                || token.eq_ignore_ascii_case(b"host");
-            if !is_ours && let Ok(name) = HeaderName::from_bytes(token) {
-                doomed.push(name);
-            }
-        }
-    }
-    for name in doomed {
-        headers.remove(name);
     }
 }
 
 /// Makes the head that goes to the client of the upstream's.
 pub(super) fn to_client(headers: &mut HeaderMap) {
-    strip(headers, |name| name == "x-admission-hold");
+    let mut doomed = SmallVec::new();
+    for (name, value) in &*headers {
+        match name.as_str() {
+            "connection" => {
+                doomed.push(name.clone());
+                named_by_connection(value, &mut doomed);
+            }
+            "keep-alive"
+            | "proxy-connection"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "te"
+            | "transfer-encoding"
+            | "upgrade"
+            | "x-admission-hold" => {
+                doomed.push(name.clone());
+            }
+            _ => {}
+        }
+    }
+    for name in doomed {
+        headers.remove(name);
+    }
 }
 
 /// What every response of the gate tells.
@@ -361,7 +412,7 @@ mod tests {
     #[test]
     fn fields_that_connection_names_end_here() {
         let mut map = headers(&[
-            ("connection", "close, X-Secret , keep-alive"),
+            ("connection", "close, X-Secret , keep-alive, Host"),
             ("connection", "x-other"),
             ("x-secret", "1"),
             ("x-other", "2"),
@@ -371,7 +422,7 @@ mod tests {
             ("trailer", "x-sum"),
             ("host", "a"),
         ]);
-        strip(&mut map, |_| false);
+        to_client(&mut map);
         let mut left: Vec<_> = map.keys().map(HeaderName::as_str).collect();
         left.sort_unstable();
         assert_eq!(left, ["host", "trailer"]);

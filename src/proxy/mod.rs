@@ -9,6 +9,7 @@ mod connection;
 mod context;
 mod forward;
 mod gate;
+mod gather;
 mod headers;
 mod outcome;
 mod pool;
@@ -21,6 +22,7 @@ mod upstream;
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Instant;
 
 use http::request::Parts;
 use http::{Request, Response, StatusCode};
@@ -29,12 +31,13 @@ use hyper::upgrade::OnUpgrade;
 use tokio::sync::oneshot;
 
 use crate::admission::{AccountName, Class, Decision};
-use crate::telemetry::{self, DecisionWord};
+use crate::telemetry;
 
 use body::{Answer, RequestBody, ResponseBody, UploadFault};
-use connection::{Connection, InProgress};
+use connection::Connection;
 use context::Context;
-use gate::Local;
+use gate::{Local, Names};
+use headers::Seen;
 use outcome::Refusal;
 
 pub use gate::{Gate, Generation, Phase, Route};
@@ -51,41 +54,42 @@ async fn serve(
     connection: Arc<Connection>,
     request: Request<Incoming>,
 ) -> Result<Response<ResponseBody>, Infallible> {
-    let in_progress = InProgress::begin(Arc::clone(&connection));
     let gate = &connection.gate;
     let started = gate.clock.now();
     let (head, body) = request.into_parts();
     let local = gate.local();
-    let is_grpc = respond::is_grpc(&head.headers);
-    let found = headers::check(&head)
+    let seen = headers::look(&head, &connection);
+    let found = headers::check(&head, &seen)
         .map_err(Refusal::HeadInvalid)
         .and_then(|()| classify(&local, &head, &connection));
     let class = match found {
         Ok(class) => class,
         Err(refusal) => {
-            let context = context(local, None, &head, started, in_progress);
-            let _drained = RequestBody::new(body, None, expects(&head), &gate.clock);
-            return Ok(respond::refuse(context, &refusal, is_grpc));
+            let _drained = RequestBody::new(body, None, seen.is_continue_expected, &gate.clock);
+            let context = context(&connection, local, None, &head, started);
+            return Ok(respond::refuse(context, &refusal, seen.is_grpc));
         }
     };
     let decision = gate
         .registry
         .acquire(&local.generation.policy, &class, started);
+    let decided = gate.clock.now();
     gate.stats
-        .observe_decision(gate.clock.now().saturating_duration_since(started));
-    let mut context = context(local, Some(&class), &head, started, in_progress);
+        .observe_decision(decided.saturating_duration_since(started));
+    let mut context = context(&connection, local, Some(&class), &head, started);
     match decision {
         Decision::Reject(rejection) => {
-            let _drained = RequestBody::new(body, None, expects(&head), &gate.clock);
+            let _drained = RequestBody::new(body, None, seen.is_continue_expected, &gate.clock);
             Ok(respond::refuse(
                 context,
                 &Refusal::Limit(rejection),
-                is_grpc,
+                seen.is_grpc,
             ))
         }
         Decision::Admit(permit) => {
             context.hold(permit);
-            Ok(admitted(context, head, body, is_grpc).await)
+            context.forwarded_at = Some(decided);
+            Ok(admitted(context, head, seen, body).await)
         }
     }
 }
@@ -96,27 +100,21 @@ fn classify(local: &Local, head: &Parts, connection: &Connection) -> Result<Clas
     Ok(matched.class)
 }
 
-fn expects(head: &Parts) -> bool {
-    head.headers.contains_key(http::header::EXPECT)
-}
-
 fn context(
+    connection: &Arc<Connection>,
     local: Arc<Local>,
     class: Option<&Class>,
     head: &Parts,
-    started: std::time::Instant,
-    in_progress: InProgress,
+    started: Instant,
 ) -> Box<Context> {
-    let nothing = || (Arc::from("-"), Arc::from("-"));
     let resource = class.map(|class| class.resource.0);
-    let (name, upstream) = resource.map_or_else(nothing, |resource| {
-        local.names[usize::from(resource)].clone()
-    });
+    let known = resource.map(|resource| &local.names[usize::from(resource)]);
+    let names = known.cloned().unwrap_or_else(Names::none);
     let nobody = || AccountName::new(b"-").expect("a dash is a name");
     let request = telemetry::Request::new(
         class.map_or_else(nobody, |class| class.account),
-        name,
-        upstream,
+        names.resource,
+        names.upstream,
         head.method.clone(),
         headers::target(head),
         headers::request_id(&head.headers),
@@ -127,7 +125,7 @@ fn context(
         local,
         Arc::new(request),
         resource,
-        in_progress,
+        Arc::clone(connection),
     ))
 }
 
@@ -136,18 +134,18 @@ fn context(
 async fn admitted(
     context: Box<Context>,
     head: Parts,
+    seen: Seen,
     body: Incoming,
-    is_grpc: bool,
 ) -> Response<ResponseBody> {
     let departed = context
         .route()
-        .map_or(Departed::Close, |route| route.departed);
+        .map_or(Departed::Close, |(route, _)| route.departed);
     let Departed::Finish(bound) = departed else {
-        return exchange(context, head, body, is_grpc).await;
+        return exchange(context, head, seen, body).await;
     };
     let (mut answer, waiting) = oneshot::channel();
     tokio::spawn(async move {
-        let mut exchange = std::pin::pin!(exchange(context, head, body, is_grpc));
+        let mut exchange = std::pin::pin!(exchange(context, head, seen, body));
         let response = tokio::select! {
             response = &mut exchange => Ok(response),
             () = answer.closed() => tokio::time::timeout(bound, exchange).await,
@@ -168,60 +166,58 @@ async fn admitted(
 async fn exchange(
     mut context: Box<Context>,
     mut head: Parts,
+    mut seen: Seen,
     body: Incoming,
-    is_grpc: bool,
 ) -> Response<ResponseBody> {
-    let connection = Arc::clone(context.connection());
-    let local = Arc::clone(&context.local);
-    let Some(route) = context.route() else {
+    let is_grpc = seen.is_grpc;
+    let Some((route, names)) = context.route() else {
         return respond::refuse(context, &Refusal::NoResource, is_grpc);
     };
-    let (upstream, policy) = (Arc::clone(&route.upstream), route.stream);
-    let departed = route.departed;
-    let name = Arc::clone(&context.request.resource);
+    let (upstream, policy, departed) = (Arc::clone(&route.upstream), route.stream, route.departed);
     let settings = &upstream.settings;
+    let connection = context.connection();
     connection.activity.bound_stall(settings.idle_timeout);
-    let is_chunked = head.headers.contains_key(http::header::TRANSFER_ENCODING);
-    let wishes = headers::to_upstream(
+    headers::to_upstream(
         &mut head,
-        &connection,
+        &mut seen,
+        connection,
         settings,
         &context.request.request_id,
     );
-    let max_body = local.generation.settings.max_body;
-    let clock = &local.gate.clock;
-    let mut body = RequestBody::new(body, max_body, wishes.is_continue_expected, clock);
+    headers::name_class(&mut head.headers, &context.request.account, &names.header);
+    let max_body = context.local.generation.settings.max_body;
+    let clock = upstream.clock();
+    let mut body = RequestBody::new(body, max_body, seen.is_continue_expected, clock);
     if max_body.is_some_and(|max| declared_length(&head).is_some_and(|length| length > max)) {
         return respond::refuse(context, &Refusal::BodyTooLarge, is_grpc);
     }
-    if is_chunked && let Err(fault) = body.peek().await {
+    if seen.comes_in_chunks
+        && let Err(fault) = body.peek().await
+    {
         let refusal = match fault {
             UploadFault::Broken => Refusal::BodyInvalid,
             UploadFault::TooLarge => Refusal::BodyTooLarge,
         };
         return respond::refuse(context, &refusal, is_grpc);
     }
-    headers::frame(&mut head, body.is_empty());
-    headers::name_class(&mut head.headers, &context.request.account, &name);
-    let on_client = wishes
+    headers::frame(&mut head, &seen, body.is_empty());
+    let on_client = seen
         .upgrade
-        .is_some()
-        .then(|| head.extensions.remove::<OnUpgrade>())
-        .flatten();
-    context.forwarded_at = Some(clock.now());
-    match forward::forward(&upstream, head, body).await {
+        .and_then(|_| head.extensions.remove::<OnUpgrade>());
+    let sent_at = context.forwarded_at.unwrap_or(context.request.started);
+    match forward::forward(&upstream, head, body, sent_at).await {
         Err(refusal) => respond::refuse(context, &refusal, is_grpc),
         Ok((response, sender)) => {
             let now = clock.now();
             let (mut head, body) = response.into_parts();
-            let in_flight = context.account_in_flight();
             if head.status == StatusCode::SWITCHING_PROTOCOLS {
                 return switch(context, head, on_client, policy, &upstream);
             }
             headers::to_client(&mut head.headers);
-            respond::finish(&context, &mut head.headers, in_flight);
+            let in_flight = context.account_in_flight();
+            respond::finish(&context, &mut head.headers, in_flight, now);
             context.answered(head.status.as_u16(), policy, now);
-            let answer = Answer::new(body, sender, upstream, departed);
+            let answer = Answer::new(body, sender, upstream, departed, now);
             Response::from_parts(head, ResponseBody::answer(answer, context))
         }
     }
@@ -252,15 +248,14 @@ fn switch(
         return respond::refuse(context, &Refusal::UpstreamBroke, false);
     };
     headers::to_client(&mut head.headers);
-    let in_flight = context.account_in_flight();
-    respond::finish(&context, &mut head.headers, in_flight);
+    let (in_flight, now) = (context.account_in_flight(), upstream.clock().now());
+    respond::finish(&context, &mut head.headers, in_flight, now);
     head.headers.insert(
         http::header::CONNECTION,
         http::HeaderValue::from_static("upgrade"),
     );
     head.headers.insert(http::header::UPGRADE, protocol);
-    context.decision = DecisionWord::Admitted;
-    context.answered(101, policy, context.local.gate.clock.now());
+    context.answered(101, policy, now);
     let idle_timeout = upstream.settings.tunnel_idle_timeout;
     tokio::spawn(upgrade::tunnel(
         on_client,

@@ -3,6 +3,8 @@
 //! One place at the edge turns a [`Refusal`] into HTTP. A refused body is read for a moment, so that the client sees the
 //! answer and not a reset. Never says what the client sent, except the account and resource it was found to be.
 
+use std::time::Instant;
+
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
@@ -45,12 +47,6 @@ struct Problem<'a> {
     retry_after: Option<u32>,
 }
 
-/// Whether a request speaks gRPC.
-pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
-    let kind = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
-    kind.is_some_and(|kind| kind.starts_with(b"application/grpc"))
-}
-
 /// Answers by ourselves, and notes it in the context.
 pub(super) fn refuse(
     mut context: Box<Context>,
@@ -79,7 +75,12 @@ pub(super) fn refuse(
         Refusal::Limit(rejection) => rejection.account_in_flight,
         _ => context.account_in_flight(),
     };
-    finish(&context, fields, account_in_flight);
+    finish(
+        &context,
+        fields,
+        account_in_flight,
+        context.local.gate.clock.now(),
+    );
     let is_refused = !refusal.is_after_admission();
     if is_refused {
         context.decision = DecisionWord::Rejected;
@@ -93,13 +94,17 @@ pub(super) fn refuse(
 }
 
 /// The fields that every response of the gate carries.
-pub(super) fn finish(context: &Context, fields: &mut HeaderMap, account_in_flight: u32) {
+pub(super) fn finish(
+    context: &Context,
+    fields: &mut HeaderMap,
+    account_in_flight: u32,
+    now: Instant,
+) {
     let settings = &context.local.generation.settings;
     let names = (
         settings.concurrency_header.as_ref(),
         settings.duration_header.as_ref(),
     );
-    let now = context.local.gate.clock.now();
     let took = now.saturating_duration_since(context.request.started);
     headers::annotate(fields, names, account_in_flight, took);
     let connection = context.connection();
@@ -138,7 +143,7 @@ fn problem(context: &Context, refusal: &Refusal, retry_after: Option<u32>) -> Re
         max: rejection.map(|rejection| rejection.max),
         in_flight: rejection.map(|rejection| rejection.in_flight),
         account: context.request.account.as_str(),
-        resource: context.route().map(|route| &*route.name),
+        resource: context.route().map(|(route, _)| &*route.name),
         retry_after,
     };
     // A struct of numbers and strings always has a JSON form.

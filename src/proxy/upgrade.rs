@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 
 use super::context::Context;
 use crate::clock::Clock;
@@ -29,18 +29,30 @@ pub(super) async fn tunnel(
     let open = gate.open();
     if let (Ok(client), Ok(upstream)) = tokio::join!(client, upstream) {
         let moved = Arc::new(Moved::new(gate.clock.clone()));
-        let mut client = Touching {
+        let client = Touching {
             inner: TokioIo::new(client),
             moved: Arc::clone(&moved),
         };
-        let mut upstream = TokioIo::new(upstream);
+        let upstream = TokioIo::new(upstream);
+        let (from_client, to_client) = tokio::io::split(client);
+        let (from_upstream, to_upstream) = tokio::io::split(upstream);
+        // One side that is done with it ends the tunnel: what it said is passed on and flushed first.
         tokio::select! {
-            _ = copy_bidirectional(&mut client, &mut upstream) => {}
+            () = pass(from_client, to_upstream) => {}
+            () = pass(from_upstream, to_client) => {}
             () = moved.stood_still_for(idle_timeout) => {}
         }
     }
     drop(context);
     drop(open);
+}
+
+/// Copies one direction to its end, and tells the other side that it ended.
+async fn pass(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) {
+    // A side that breaks off is as done as one that closes.
+    if tokio::io::copy(&mut from, &mut to).await.is_ok() {
+        drop(to.shutdown().await);
+    }
 }
 
 /// When bytes last moved in either direction.

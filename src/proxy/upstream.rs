@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 use tokio::net::{TcpStream, UnixStream};
 
 use super::body::RequestBody;
+use super::gather::Gathered;
 use super::settings::{Endpoint, UpstreamSettings};
 use crate::clock::Clock;
 
@@ -169,7 +170,7 @@ where
 {
     let (sender, connection) = Builder::new()
         .max_buf_size(RESPONSE_HEAD_MAX)
-        .handshake::<_, RequestBody>(TokioIo::new(stream))
+        .handshake::<_, RequestBody>(TokioIo::new(Gathered(stream)))
         .await?;
     // What ends the connection is seen by whoever sent the request; an idle one just goes.
     tokio::spawn(async move {

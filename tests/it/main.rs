@@ -1,0 +1,23 @@
+//! Black-box tests: the real binary, as its users run it, against what it promises to the outside.
+//!
+//! One binary, so that it links once. Each test names the requirements it shows.
+#![expect(clippy::unwrap_used, reason = "in a test the panic is the report")]
+
+mod admin;
+mod admission;
+mod admit;
+mod classify;
+mod cli;
+mod clients;
+mod drain;
+mod headers;
+mod keys;
+mod leak;
+mod proxy;
+mod refuse;
+mod reload;
+mod streams;
+mod support;
+mod tidy;
+mod tls;
+mod upstream;
