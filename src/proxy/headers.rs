@@ -118,7 +118,8 @@ pub(super) fn check(head: &Parts, seen: &Seen) -> Result<(), &'static str> {
         return Err("only the transfer coding `chunked` is understood");
     }
     let target = head.uri.path();
-    if !target.starts_with('/') && !(target == "*" && head.method == Method::OPTIONS) {
+    let is_of_server = target == "*" && head.method == Method::OPTIONS;
+    if !target.starts_with('/') && !is_of_server {
         return Err("the target is no path");
     }
     let host = head.headers.get(HOST).map(HeaderValue::as_bytes);
@@ -440,11 +441,8 @@ mod tests {
     #[test]
     fn only_listed_protocols_are_tunnelled() {
         let upgrade = |protocol, connection| {
-            wanted_upgrade(&headers(&[
-                ("upgrade", protocol),
-                ("connection", connection),
-            ]))
-            .is_some()
+            let headers = headers(&[("upgrade", protocol), ("connection", connection)]);
+            wanted_upgrade(&headers, &headers["upgrade"]).is_some()
         };
         assert!(upgrade("WebSocket", "keep-alive, Upgrade"));
         assert!(!upgrade("h2c", "Upgrade, HTTP2-Settings"));
