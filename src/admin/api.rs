@@ -153,17 +153,11 @@ fn requests(operations: &dyn Operations, query: &Query<'_>) -> Answer {
             "`limit` is a number from 1 to 1000",
         );
     };
-    let older_than = query
-        .value("older_than")
-        .map(|text| text.trim_end_matches('s').parse::<f64>());
-    let older_than = match older_than.transpose() {
-        Ok(seconds) => Duration::try_from_secs_f64(seconds.unwrap_or(0.0)),
-        Err(_) => Duration::try_from_secs_f64(f64::NAN),
-    };
-    let Ok(older_than) = older_than else {
+    let older_than = query.value("older_than").unwrap_or("0s");
+    let Ok(older_than) = humantime::parse_duration(older_than) else {
         return problem(
             StatusCode::BAD_REQUEST,
-            "`older_than` is a number of seconds, like 30s",
+            "`older_than` is a number and a unit: 250ms, 30s, 5m, 1h or 2h30m",
         );
     };
     let wants = |name: &str, value: &str| query.value(name).is_none_or(|wanted| wanted == value);

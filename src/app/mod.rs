@@ -262,6 +262,10 @@ impl Inner {
             Err(report) => return self.refuse(&mut state, &report),
         };
         if config.hash == state.running.hash && are_files_unchanged {
+            // Whoever rotates logs moves the file and sends HUP.
+            if let Err(report) = self.open_log(&config, &state.running) {
+                return self.refuse(&mut state, &report);
+            }
             self.gate.stats.count_reload(ReloadResult::Unchanged);
             return self.in_force("unchanged", &[]);
         }
@@ -287,20 +291,7 @@ impl Inner {
         let tls = listeners.map(|listener| listener.tls.as_ref().map(server_config).transpose());
         let tls: Result<Vec<_>, TlsError> = tls.collect();
         let tls = tls.map_err(|error| config.refusal("tls", &chain(&error)))?;
-        if config.access_log != state.running.access_log
-            || matches!(config.access_log.target, telemetry::LogTarget::File(_))
-        {
-            let opened = self
-                .gate
-                .log
-                .open(&config.access_log, self.gate.clock.clone());
-            opened.map_err(|error| {
-                config.refusal(
-                    "access_log",
-                    &format!("cannot open the access log: {error}"),
-                )
-            })?;
-        }
+        self.open_log(&config, &state.running)?;
         let (number, clock) = (running.number + 1, &self.gate.clock);
         let generation = generation(
             &mut config,
@@ -310,6 +301,24 @@ impl Inner {
             clock,
         );
         Ok((config, Prepared { generation, tls }))
+    }
+
+    /// Opens the access log where it is new, and a file anew.
+    fn open_log(&self, config: &Config, running: &Config) -> Result<(), Report> {
+        let is_file = matches!(config.access_log.target, telemetry::LogTarget::File(_));
+        if config.access_log == running.access_log && !is_file {
+            return Ok(());
+        }
+        let opened = self
+            .gate
+            .log
+            .open(&config.access_log, self.gate.clock.clone());
+        opened.map_err(|error| {
+            config.refusal(
+                "access_log",
+                &format!("cannot open the access log: {error}"),
+            )
+        })
     }
 
     /// Swaps everything in; nothing here can fail.

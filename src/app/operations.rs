@@ -101,6 +101,9 @@ impl Operations for Inner {
             .body(())
             .map_err(|error| format!("this is no request: {error}"))?;
         let (head, ()) = request.into_parts();
+        if !head.uri.path().starts_with('/') && head.uri.path() != "*" {
+            return Err("the path begins with a slash, or is a whole URL".to_owned());
+        }
         let generation = self.gate.generation();
         let trusted = generation.settings.trusted_proxies.clone();
         let peer = Peer {

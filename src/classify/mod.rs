@@ -1,4 +1,4 @@
-//! From a request's head to a [`Class`]: what it acts on and who pays.
+//! From a request's head to a [`Class`](crate::admission::Class): what it acts on and who pays.
 //!
 //! [`Rules`] are compiled once a generation and only read after; matching does not allocate unless the path needs
 //! rewriting or a token needs checking. Never knows limits, nor how a fault is answered.

@@ -7,8 +7,8 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Context as _;
-use http::{HeaderName, HeaderValue, Method, Request};
+use http::request::Parts;
+use http::{HeaderName, HeaderValue, Method, Request, Uri};
 
 use crate::admission::Policy;
 use crate::classify::{Peer, Rules};
@@ -24,8 +24,8 @@ pub struct Args {
     #[arg(short = 'X', long = "request", default_value = "GET")]
     pub method: Method,
     /// Its headers, each as `Name: value`.
-    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
-    pub headers: Vec<String>,
+    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE", value_parser = header)]
+    pub headers: Vec<(HeaderName, HeaderValue)>,
     /// The address of its client.
     #[arg(long, default_value = "127.0.0.1")]
     pub from: IpAddr,
@@ -33,7 +33,8 @@ pub struct Args {
     #[arg(long)]
     pub json: bool,
     /// Its path, with its query, or its whole URL.
-    pub path: String,
+    #[arg(value_parser = target)]
+    pub path: Uri,
 }
 
 /// Explains the request; fails with the findings if the configuration has errors.
@@ -65,27 +66,33 @@ pub fn run(args: &Args, out: &mut impl Write, err: &mut impl Write) -> anyhow::R
     Ok(ExitCode::SUCCESS)
 }
 
-fn head(args: &Args) -> anyhow::Result<http::request::Parts> {
-    let uri: http::Uri = args
-        .path
-        .parse()
-        .with_context(|| format!("`{}` is no path", args.path))?;
-    let mut request = Request::builder().method(&args.method).uri(uri).body(())?;
-    for header in &args.headers {
-        let (name, value) = header
-            .split_once(':')
-            .with_context(|| format!("`{header}` is not `Name: value`"))?;
-        let name: HeaderName = name
-            .trim()
-            .parse()
-            .with_context(|| format!("`{name}` is no header's name"))?;
-        let value: HeaderValue = value
-            .trim()
-            .parse()
-            .with_context(|| format!("`{value}` is no header's value"))?;
-        request.headers_mut().append(name, value);
+/// Reads a header as curl takes it.
+fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
+    let (name, value) = text.split_once(':').ok_or("it is not `Name: value`")?;
+    let name = name.trim().parse();
+    let name = name.map_err(|_| "before the colon is no header's name")?;
+    let value = value.trim().parse();
+    let value = value.map_err(|_| "behind the colon is no header's value")?;
+    Ok((name, value))
+}
+
+/// Reads a path, or a whole URL.
+fn target(text: &str) -> Result<Uri, String> {
+    let uri: Uri = text.parse().map_err(|_| "it is no path and no URL")?;
+    if uri.path().starts_with('/') || uri.path() == "*" {
+        Ok(uri)
+    } else {
+        Err(format!("a path begins with a slash: `/{text}`"))
     }
-    Ok(request.into_parts().0)
+}
+
+fn head(args: &Args) -> anyhow::Result<Parts> {
+    let request = Request::builder().method(&args.method).uri(&args.path);
+    let (mut head, ()) = request.body(())?.into_parts();
+    for (name, value) in &args.headers {
+        head.headers.append(name, value.clone());
+    }
+    Ok(head)
 }
 
 #[cfg(test)]
@@ -98,10 +105,10 @@ mod tests {
         let args = Args {
             config: std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("config.example.yaml"),
             method: Method::POST,
-            headers: vec!["Authorization: Basic QUNfR09MRDp4".to_owned()],
+            headers: vec![header("Authorization: Basic QUNfR09MRDp4").unwrap()],
             from: IpAddr::from([192, 0, 2, 1]),
             json: false,
-            path: "/anything?a=b".to_owned(),
+            path: target("/anything?a=b").unwrap(),
         };
         let (mut out, mut err) = (Vec::new(), Vec::new());
         assert_eq!(run(&args, &mut out, &mut err).unwrap(), ExitCode::SUCCESS);
@@ -117,10 +124,22 @@ mod tests {
             assert!(text.contains(wanted), "{wanted}\n{text}");
         }
         assert!(!text.contains("QUNf"), "{text}");
-        let broken = Args {
-            headers: vec!["no colon".to_owned()],
-            ..args
-        };
-        assert!(run(&broken, &mut Vec::new(), &mut Vec::new()).is_err());
+    }
+
+    // CONTRACT §1: what was typed wrong is told before the configuration is read.
+    #[test]
+    fn what_no_request_can_be_is_wrong_usage() {
+        for wrong in ["no colon", "na me: x", "name: \u{1}"] {
+            assert!(header(wrong).is_err(), "{wrong}");
+        }
+        for (text, is_good) in [
+            ("/a?b", true),
+            ("http://a/b", true),
+            ("*", true),
+            ("a/b", false),
+            ("", false),
+        ] {
+            assert_eq!(target(text).is_ok(), is_good, "{text}");
+        }
     }
 }

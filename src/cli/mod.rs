@@ -63,6 +63,8 @@ impl Cli {
 
 /// Whoever reads our output has read enough.
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    let io = error.downcast_ref::<io::Error>();
-    io.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+    let of_text = error.downcast_ref::<io::Error>().map(io::Error::kind);
+    let of_json = error.downcast_ref::<serde_json::Error>();
+    let kind = of_text.or_else(|| of_json?.io_error_kind());
+    kind == Some(io::ErrorKind::BrokenPipe)
 }

@@ -162,24 +162,27 @@ fn limited_probes(cx: &mut Context<'_>, config: &Config) {
         let limit = limits.find(|(limit, _)| {
             limit.mode != Mode::Off && covered(config, limit).any(|covered| covered == index)
         })?;
-        Some((index, limit.1))
+        Some((index, &limit.0.name, limit.1))
     });
-    let Some((index, limit_place)) = limited.filter(|_| !is_said) else {
+    let Some((index, limit, limit_place)) = limited.filter(|_| !is_said) else {
         return;
     };
-    let name = &config.rules.resources[index].name;
-    let place = config
-        .places
-        .resources
-        .get(index)
-        .copied()
-        .unwrap_or(*limit_place);
-    let message = format!(
-        "health probes are limited like everything else: `/healthz` and the like fall under `{name}`"
-    );
-    cx.warning("probes_limited", place, message).hint(
-        "put a resource before it: `- { name: probes, match: { path: /healthz }, exempt: true }`",
-    );
+    let probes = "{ name: probes, match: { path: /healthz }, exempt: true }";
+    if let Some(place) = config.places.resources.get(index) {
+        let name = &config.rules.resources[index].name;
+        let message = format!(
+            "health probes are limited like everything else: `/healthz` and the like fall under `{name}`"
+        );
+        let hint = format!("put a resource before it: `- {probes}`");
+        cx.warning("probes_limited", *place, message).hint(hint);
+    } else {
+        let message = format!(
+            "limit `{limit}` counts health probes too: `/healthz` and the like fall under no resource"
+        );
+        let hint = format!("put a resource for them under `resources`: `- {probes}`");
+        cx.warning("probes_limited", *limit_place, message)
+            .hint(hint);
+    }
 }
 
 fn forgeable_accounts(cx: &mut Context<'_>, config: &Config) {

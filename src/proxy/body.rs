@@ -1,40 +1,36 @@
-//! Bodies on their way through: frame by frame, with back-pressure, nothing held whole.
+//! An answer's body on its way to the client: frame by frame, with back-pressure, nothing held whole.
 //!
-//! The request's body counts its bytes and notes why it ended; the response's body carries the request's context, and with it
-//! the permit, to the last byte or the abort. When a client leaves an answer that its resource wants finished, the
-//! rest is drained with the place held. Never reads a byte that nobody asked for.
+//! It carries the request's context, and with it the permit, to the last byte or the abort. When a client leaves an answer that
+//! its resource wants finished, the rest is drained with the place held. Never reads a byte that nobody asked for.
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::task::{Context as TaskContext, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
 use tokio::time::Sleep;
 
 use super::context::Context;
+use super::decode::Decoder;
+use super::incoming::Broken;
+use super::outgoing::Outgoing;
 use super::pool;
 use super::settings::Departed;
-use super::upstream::{Sender, Upstream};
+use super::socket::Socket;
+use super::upstream::Upstream;
 use crate::admission::Outcome;
-use crate::clock::Clock;
-
-/// Of a refused or abandoned upload, so much is read before the connection is given up: without it the kernel's
-/// reset can destroy the answer on its way.
-const DRAINED_BYTES: usize = 256 * 1024;
-/// And for so long.
-const DRAINED_FOR: Duration = Duration::from_secs(1);
 
 /// Why a body broke off.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum BodyError {
-    /// The other side broke it off.
-    #[error("the body ended before its end")]
-    Broken(#[from] hyper::Error),
+    /// The client broke it off.
+    #[error("the request's body ended before its end")]
+    Client(#[from] hyper::Error),
+    /// The upstream broke it off.
+    #[error("the answer's body broke off")]
+    Upstream(#[from] Broken),
     /// It is longer than allowed.
     #[error("the body is too long")]
     TooLarge,
@@ -43,246 +39,21 @@ pub(super) enum BodyError {
     Idle,
 }
 
-/// What the waiting side may know about an upload.
-#[derive(Debug)]
-pub(super) struct Upload {
-    clock: Clock,
-    started: Instant,
-    /// Nanoseconds after `started` at which a frame last came.
-    moved: AtomicU64,
-    is_done: AtomicBool,
-    fault: AtomicU8,
-}
-
-/// Why an upload failed on the client's side.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub(super) enum UploadFault {
-    Broken = 1,
-    TooLarge = 2,
-}
-
-impl Upload {
-    fn new(clock: Clock) -> Self {
-        let started = clock.now();
-        Self {
-            clock,
-            started,
-            moved: AtomicU64::new(0),
-            is_done: AtomicBool::new(false),
-            fault: AtomicU8::new(0),
-        }
-    }
-
-    fn touch(&self, is_done: bool) {
-        let nanos = self
-            .clock
-            .now()
-            .saturating_duration_since(self.started)
-            .as_nanos();
-        self.moved
-            .store(u64::try_from(nanos).unwrap_or(u64::MAX), Ordering::Relaxed);
-        self.is_done.store(is_done, Ordering::Relaxed);
-    }
-
-    fn fail(&self, fault: UploadFault) {
-        self.fault.store(fault as u8, Ordering::Relaxed);
-    }
-
-    /// When a frame last came, and whether it was the last one.
-    pub(super) fn progress(&self) -> (Instant, bool) {
-        let moved = self.started + Duration::from_nanos(self.moved.load(Ordering::Relaxed));
-        (moved, self.is_done.load(Ordering::Relaxed))
-    }
-
-    pub(super) fn fault(&self) -> Option<UploadFault> {
-        match self.fault.load(Ordering::Relaxed) {
-            0 => None,
-            1 => Some(UploadFault::Broken),
-            _ => Some(UploadFault::TooLarge),
-        }
-    }
-}
-
-/// A request's body on its way to the upstream; most requests have none, and a request is moved often.
-#[derive(Debug, Default)]
-pub(super) struct RequestBody(Option<Box<Sending>>);
-
-#[derive(Debug)]
-struct Sending {
-    incoming: Incoming,
-    /// A frame that was looked at before the request was sent on.
-    first: Option<Frame<Bytes>>,
-    left: Option<u64>,
-    upload: Arc<Upload>,
-    /// Whether reading makes hyper ask the client to continue, so that it must not happen without need.
-    is_expected: bool,
-    is_touched: bool,
-}
-
-impl RequestBody {
-    /// A body that may be up to `max` bytes long. With `is_expected` the client waits to be asked for it.
-    pub(super) fn new(
-        incoming: Incoming,
-        max: Option<u64>,
-        is_expected: bool,
-        clock: &Clock,
-    ) -> Self {
-        if incoming.is_end_stream() {
-            return Self::default();
-        }
-        Self(Some(Box::new(Sending {
-            incoming,
-            first: None,
-            left: max,
-            upload: Arc::new(Upload::new(clock.clone())),
-            is_expected,
-            is_touched: false,
-        })))
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.is_none()
-    }
-
-    pub(super) fn upload(&self) -> Option<Arc<Upload>> {
-        self.0.as_ref().map(|sending| Arc::clone(&sending.upload))
-    }
-
-    /// Looks at what has arrived of a chunked body, so that framing that is broken from the start never reaches the
-    /// upstream. Waits for nothing: one turn of the connection's task decodes what lies in its buffer.
-    pub(super) async fn peek(&mut self) -> Result<(), UploadFault> {
-        let Some(sending) = self.0.as_mut().filter(|sending| !sending.is_expected) else {
-            return Ok(());
-        };
-        let mut turns = 0;
-        let seen = std::future::poll_fn(|cx| {
-            let frame = sending.poll_frame(cx);
-            if frame.is_ready() || turns > 0 {
-                return Poll::Ready(frame);
-            }
-            turns += 1;
-            cx.waker().wake_by_ref();
-            Poll::Pending
-        })
-        .await;
-        match seen {
-            Poll::Ready(Some(Err(_))) => {
-                let fault = sending.upload.fault().unwrap_or(UploadFault::Broken);
-                self.0 = None;
-                Err(fault)
-            }
-            Poll::Ready(Some(Ok(frame))) => {
-                sending.first = Some(frame);
-                Ok(())
-            }
-            Poll::Ready(None) | Poll::Pending => Ok(()),
-        }
-    }
-}
-
-impl Sending {
-    fn poll_frame(
-        &mut self,
-        cx: &mut TaskContext<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        if let Some(first) = self.first.take() {
-            return Poll::Ready(Some(Ok(first)));
-        }
-        self.is_touched = true;
-        match ready!(Pin::new(&mut self.incoming).poll_frame(cx)) {
-            Some(Ok(frame)) => {
-                let length = frame.data_ref().map_or(0, |data| data.len() as u64);
-                if let Some(left) = self.left {
-                    let Some(left) = left.checked_sub(length) else {
-                        self.upload.fail(UploadFault::TooLarge);
-                        return Poll::Ready(Some(Err(BodyError::TooLarge)));
-                    };
-                    self.left = Some(left);
-                }
-                self.upload.touch(self.incoming.is_end_stream());
-                Poll::Ready(Some(Ok(frame)))
-            }
-            Some(Err(error)) => {
-                self.upload.fail(UploadFault::Broken);
-                Poll::Ready(Some(Err(error.into())))
-            }
-            None => {
-                self.upload.touch(true);
-                Poll::Ready(None)
-            }
-        }
-    }
-}
-
-impl Body for RequestBody {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut TaskContext<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        self.0
-            .as_mut()
-            .map_or(Poll::Ready(None), |sending| sending.poll_frame(cx))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        let is_over =
-            |sending: &Sending| sending.first.is_none() && sending.incoming.is_end_stream();
-        self.0.as_ref().is_none_or(|sending| is_over(sending))
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        // A frame that was looked at belongs to a chunked body, whose size nobody knows.
-        match &self.0 {
-            None => SizeHint::with_exact(0),
-            Some(sending) if sending.first.is_some() => SizeHint::default(),
-            Some(sending) => sending.incoming.size_hint(),
-        }
-    }
-}
-
-impl Drop for RequestBody {
-    fn drop(&mut self) {
-        let Some(sending) = self.0.take() else { return };
-        let is_over = sending.incoming.is_end_stream() || sending.upload.fault().is_some();
-        if is_over || (sending.is_expected && !sending.is_touched) {
-            return;
-        }
-        if tokio::runtime::Handle::try_current().is_ok() {
-            tokio::spawn(drain_upload(sending.incoming));
-        }
-    }
-}
-
-/// Reads on for a moment, so that the client gets to see the answer it was given.
-async fn drain_upload(mut incoming: Incoming) {
-    let mut left = DRAINED_BYTES;
-    let drain = async {
-        while let Some(Ok(frame)) = incoming.frame().await {
-            let length = frame.data_ref().map_or(0, Bytes::len);
-            let Some(rest) = left.checked_sub(length) else {
-                return;
-            };
-            left = rest;
-        }
-    };
-    let _ = tokio::time::timeout(DRAINED_FOR, drain).await;
-}
-
 /// An upstream's answer on its way to the client.
 #[derive(Debug)]
 pub(super) struct Answer {
-    pub(super) body: Incoming,
+    decoder: Decoder,
     /// Goes back to the pool once the body is through.
-    pub(super) sender: Option<Sender>,
-    pub(super) upstream: Arc<Upstream>,
-    pub(super) departed: Departed,
+    socket: Option<Socket>,
+    /// What is left of the request, if the answer came before it was through.
+    rest: Option<Box<Outgoing>>,
+    upstream: Arc<Upstream>,
+    departed: Departed,
     /// When the answer's head came, or a frame had to be waited for: when the connection was last known to work.
     moved_at: Instant,
     idle: Option<Pin<Box<Sleep>>>,
+    /// How it broke off; told a turn later, so that the client gets what came before.
+    broken: Option<BodyError>,
 }
 
 /// A response's body.
@@ -301,50 +72,81 @@ enum Payload {
 
 impl Answer {
     pub(super) fn new(
-        body: Incoming,
-        sender: Sender,
+        decoder: Decoder,
+        socket: Socket,
+        rest: Option<Box<Outgoing>>,
         upstream: Arc<Upstream>,
         departed: Departed,
         now: Instant,
     ) -> Self {
-        let sender = Some(sender);
+        let socket = Some(socket);
         let mut answer = Self {
-            body,
-            sender,
+            decoder,
+            socket,
+            rest,
             upstream,
             departed,
             moved_at: now,
             idle: None,
+            broken: None,
         };
-        if answer.body.is_end_stream() {
+        if answer.decoder.is_over() {
             answer.give_back();
         }
         answer
     }
 
-    /// The connection is free for the next request.
+    /// The answer is through: the connection is free for the next request, if both sides have said all they had to say.
     fn give_back(&mut self) {
-        if let Some(sender) = self.sender.take() {
-            pool::give(sender, &self.upstream, self.moved_at);
+        let is_free = self.decoder.is_reusable && self.rest.take().is_none();
+        if let Some(socket) = self
+            .socket
+            .take()
+            .filter(|socket| is_free && socket.unused().is_empty())
+        {
+            pool::give(socket, &self.upstream, self.moved_at);
         }
+    }
+
+    fn is_over(&self) -> bool {
+        self.socket.is_none()
     }
 
     fn poll_frame(
         &mut self,
         cx: &mut TaskContext<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let idle_timeout = self.upstream.settings.idle_timeout;
-        match Pin::new(&mut self.body).poll_frame(cx) {
+        if let Some(broken) = self.broken.take() {
+            return Poll::Ready(Some(Err(broken)));
+        }
+        let Some(socket) = &mut self.socket else {
+            return Poll::Ready(None);
+        };
+        if let Some(rest) = &mut self.rest {
+            match rest.poll_write(socket, cx) {
+                Poll::Ready(Ok(())) => self.rest = None,
+                // The answer counts, whatever becomes of the request; but the connection is not to be used again.
+                Poll::Ready(Err(_)) => self.decoder.is_reusable = false,
+                Poll::Pending => {}
+            }
+        }
+        match self.decoder.poll_frame(socket, cx) {
+            Poll::Ready(Some(Err(error))) => {
+                self.broken = Some(error.into());
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
             Poll::Ready(frame) => {
                 if self.idle.take().is_some() {
                     self.moved_at = self.upstream.clock().now();
                 }
-                if frame.is_none() || self.body.is_end_stream() {
+                if frame.is_none() || self.decoder.is_over() {
                     self.give_back();
                 }
                 Poll::Ready(frame.map(|frame| frame.map_err(BodyError::from)))
             }
             Poll::Pending => {
+                let idle_timeout = self.upstream.settings.idle_timeout;
                 let idle = self
                     .idle
                     .get_or_insert_with(|| Box::pin(tokio::time::sleep(idle_timeout)));
@@ -404,7 +206,7 @@ impl Body for ResponseBody {
     fn is_end_stream(&self) -> bool {
         match &self.payload {
             Payload::Own(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
-            Payload::Answer(answer) => answer.body.is_end_stream(),
+            Payload::Answer(answer) => answer.is_over(),
         }
     }
 
@@ -413,7 +215,7 @@ impl Body for ResponseBody {
             Payload::Own(bytes) => {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
             }
-            Payload::Answer(answer) => answer.body.size_hint(),
+            Payload::Answer(answer) => answer.decoder.size_hint(),
         }
     }
 }
@@ -426,9 +228,7 @@ impl Drop for ResponseBody {
         let Payload::Answer(answer) = &mut self.payload else {
             return;
         };
-        // The sender went back to the pool if and only if the answer was read to its end.
-        let is_complete = answer.sender.is_none();
-        if is_complete {
+        if answer.is_over() {
             return;
         }
         context.cut();

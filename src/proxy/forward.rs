@@ -1,127 +1,137 @@
 //! Sends a request on and waits for the answer's head.
 //!
 //! A connection of this thread's pool first, a fresh one else. A pooled connection that turns out dead is replaced once,
-//! when nothing was sent on it, or when the request may be repeated and has no body. A dropped future closes the upstream
-//! connection, and with it the upstream learns that its client has left. Never buffers a body, never retries an answer.
+//! when nothing was sent on it, or when the request may be repeated and has no body. Writing and reading go on side by side, so
+//! an answer may come before the request is through. A dropped exchange closes the upstream connection, and with it the
+//! upstream learns that its client has left. Never buffers a body, never retries an answer.
 
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use http::request::Parts;
-use http::{Request, Response};
-use hyper::body::Incoming;
-
-use super::body::{RequestBody, Upload, UploadFault};
+use super::incoming::{self, Broken, Head};
 use super::outcome::Refusal;
+use super::outgoing::{Outgoing, Stopped};
 use super::pool;
-use super::upstream::{ConnectError, Sender, Upstream};
+use super::socket::Socket;
+use super::upload::{Upload, UploadFault};
+use super::upstream::{ConnectError, Upstream};
 
-/// An answer's head, with the connection that its body comes on.
-pub(super) type Answered = (Response<Incoming>, Sender);
+/// What an exchange needs to know of its request.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Manner {
+    /// It may be sent twice (RFC 9110 §9.2.2).
+    pub(super) is_idempotent: bool,
+    /// Its answer has no body, whatever the head says.
+    pub(super) is_head_request: bool,
+}
+
+/// An answer's head, with the connection that its body comes on, and what is left of the request if the answer was early.
+#[derive(Debug)]
+pub(super) struct Answered {
+    pub(super) head: Head,
+    pub(super) socket: Socket,
+    pub(super) rest: Option<Box<Outgoing>>,
+}
 
 /// Sends the request and waits for the answer's head.
 pub(super) async fn forward(
     upstream: &Arc<Upstream>,
-    head: Parts,
-    body: RequestBody,
+    mut request: Outgoing,
+    manner: Manner,
     now: Instant,
 ) -> Result<Answered, Refusal> {
-    let upload = body.upload();
-    let Some(mut sender) = pool::checkout(upstream, now) else {
-        let sender = connect(upstream).await?;
-        return fresh(
-            upstream,
-            sender,
-            Request::from_parts(head, body),
-            upload.as_deref(),
-        )
-        .await;
-    };
-    // What may be repeated is what asks for nothing new (RFC 9110 §9.2.2) and has no body that is gone after one reading.
-    let copy = (head.method.is_idempotent() && body.is_empty()).then(|| copy_of(&head));
-    let request = Request::from_parts(head, body);
-    let (error, unsent) = match send(upstream, &mut sender, request, upload.as_deref(), now).await {
-        Ok(response) => return Ok((response, sender)),
-        Err(Failed::Refusal(refusal)) => return Err(refusal),
-        Err(Failed::Connection(error, unsent)) => (error, unsent),
-    };
-    let again = unsent.map(|request| *request);
-    let again =
-        again.or_else(|| copy.map(|head| Request::from_parts(head, RequestBody::default())));
-    let is_dead = error.is_canceled() || error.is_closed() || is_broken(&error);
-    let (Some(request), true) = (again, is_dead) else {
-        return Err(Refusal::UpstreamBroke);
-    };
-    let sender = connect(upstream).await?;
-    fresh(upstream, sender, request, upload.as_deref()).await
-}
-
-async fn fresh(
-    upstream: &Arc<Upstream>,
-    mut sender: Sender,
-    request: Request<RequestBody>,
-    upload: Option<&Upload>,
-) -> Result<Answered, Refusal> {
+    let upload = request.body().upload();
+    let upload = upload.as_deref();
+    if let Some(mut socket) = pool::checkout(upstream, now) {
+        match exchange(upstream, &mut socket, &mut request, manner, upload, now).await {
+            Ok(head) => return Ok(answered(head, socket, request)),
+            Err(Failed::Refusal(refusal)) => return Err(refusal),
+            Err(Failed::Connection { has_answered }) => {
+                if has_answered || !request.can_rewind(manner.is_idempotent) {
+                    return Err(Refusal::UpstreamBroke);
+                }
+                request.rewind();
+            }
+        }
+    }
+    let mut socket = Box::pin(connect(upstream)).await?;
     let now = upstream.clock().now();
-    match send(upstream, &mut sender, request, upload, now).await {
-        Ok(response) => Ok((response, sender)),
+    match exchange(upstream, &mut socket, &mut request, manner, upload, now).await {
+        Ok(head) => Ok(answered(head, socket, request)),
         Err(Failed::Refusal(refusal)) => Err(refusal),
-        Err(Failed::Connection(..)) => Err(Refusal::UpstreamBroke),
+        Err(Failed::Connection { .. }) => Err(Refusal::UpstreamBroke),
     }
 }
 
-async fn connect(upstream: &Arc<Upstream>) -> Result<Sender, Refusal> {
-    Box::pin(upstream.connect()).await.map_err(|error| {
+fn answered(head: Head, socket: Socket, request: Outgoing) -> Answered {
+    let rest = (!request.is_done()).then(|| Box::new(request));
+    Answered { head, socket, rest }
+}
+
+async fn connect(upstream: &Arc<Upstream>) -> Result<Socket, Refusal> {
+    upstream.connect().await.map_err(|error| {
         tracing::debug!(upstream = upstream.name(), %error, "no connection");
         match error {
             ConnectError::TimedOut => Refusal::UpstreamTimeout,
-            ConnectError::Unreachable(_) | ConnectError::Broke(_) => Refusal::UpstreamUnreachable,
+            ConnectError::Unreachable(_) => Refusal::UpstreamUnreachable,
         }
     })
 }
 
+#[derive(Debug)]
 enum Failed {
     Refusal(Refusal),
-    /// The connection failed; the request comes back if nothing of it was sent.
-    Connection(hyper::Error, Option<Box<Request<RequestBody>>>),
+    /// The connection failed, before or after something of an answer came.
+    Connection {
+        has_answered: bool,
+    },
 }
 
-async fn send(
+async fn exchange(
     upstream: &Upstream,
-    sender: &mut Sender,
-    request: Request<RequestBody>,
+    socket: &mut Socket,
+    request: &mut Outgoing,
+    manner: Manner,
     upload: Option<&Upload>,
     started: Instant,
-) -> Result<Response<Incoming>, Failed> {
-    let mut answer = std::pin::pin!(sender.try_send_request(request));
-    let mut answered = tokio::select! {
+) -> Result<Head, Failed> {
+    let answer = std::future::poll_fn(|cx| poll_exchange(socket, request, manner, cx));
+    tokio::select! {
         biased;
-        answered = &mut answer => Some(answered),
-        () = overdue(upstream, upload, started) => None,
-    };
-    if answered.is_none() {
-        // The answer may have come in the same instant.
-        answered = std::future::poll_fn(|cx| {
-            let now = match answer.as_mut().poll(cx) {
-                std::task::Poll::Ready(answered) => Some(answered),
-                std::task::Poll::Pending => None,
-            };
-            std::task::Poll::Ready(now)
-        })
-        .await;
-    }
-    let is_uploading = upload.is_some_and(|upload| !upload.progress().1);
-    match (answered, upload.and_then(Upload::fault)) {
-        (Some(Ok(response)), _) => Ok(response),
-        (_, Some(UploadFault::TooLarge)) => Err(Failed::Refusal(Refusal::BodyTooLarge)),
-        (_, Some(UploadFault::Broken)) => Err(Failed::Refusal(Refusal::BodyInvalid)),
-        (Some(Err(mut error)), None) => {
-            let unsent = error.take_message().map(Box::new);
-            Err(Failed::Connection(error.into_error(), unsent))
+        answer = answer => answer,
+        () = overdue(upstream, upload, started) => {
+            let is_uploading = upload.is_some_and(|upload| !upload.progress().1);
+            let late = if is_uploading { Refusal::ClientTimeout } else { Refusal::UpstreamTimeout };
+            Err(Failed::Refusal(late))
         }
-        (None, None) if is_uploading => Err(Failed::Refusal(Refusal::ClientTimeout)),
-        (None, None) => Err(Failed::Refusal(Refusal::UpstreamTimeout)),
     }
+}
+
+/// Writes what can be written, and reads what there is of the answer.
+fn poll_exchange(
+    socket: &mut Socket,
+    request: &mut Outgoing,
+    manner: Manner,
+    cx: &mut Context<'_>,
+) -> Poll<Result<Head, Failed>> {
+    // An upstream that takes no more may have said why: that is read below.
+    if let Poll::Ready(Err(Stopped::Body)) = request.poll_write(socket, cx) {
+        let fault = request.body().upload().and_then(|upload| upload.fault());
+        return Poll::Ready(Err(Failed::Refusal(match fault {
+            Some(UploadFault::TooLarge) => Refusal::BodyTooLarge,
+            _ => Refusal::BodyInvalid,
+        })));
+    }
+    let head = match incoming::poll_head(socket, cx, manner.is_head_request) {
+        Poll::Pending => return Poll::Pending,
+        Poll::Ready(head) => head,
+    };
+    Poll::Ready(head.map_err(|error| {
+        tracing::debug!(%error, "no answer");
+        let has_answered = matches!(error, Broken::Syntax(_)) || !socket.unused().is_empty();
+        Failed::Connection { has_answered }
+    }))
 }
 
 /// Ends when the upload has stood still for `idle_timeout`, or the answer's head is later than `response_timeout` after the
@@ -147,22 +157,5 @@ async fn overdue(upstream: &Upstream, upload: Option<&Upload>, started: Instant)
         };
         tokio::time::sleep(look.max(Duration::from_millis(1))).await;
         now = upstream.clock().now();
-    }
-}
-
-/// The same head again. Extensions are left out: they belong to the connection that the request came on.
-fn copy_of(head: &Parts) -> Parts {
-    let (mut copy, ()) = Request::new(()).into_parts();
-    copy.method = head.method.clone();
-    copy.uri = head.uri.clone();
-    copy.version = head.version;
-    copy.headers = head.headers.clone();
-    copy
-}
-
-fn is_broken(error: &hyper::Error) -> bool {
-    error.is_incomplete_message() || {
-        let cause = std::error::Error::source(error);
-        cause.is_some_and(<dyn pingora_core::ErrorTrait + 'static>::is::<std::io::Error>)
     }
 }

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use arc_swap::ArcSwap;
-use http::HeaderValue;
 use tokio::sync::Notify;
 
 use super::settings::{Departed, ResourceSettings, Settings, StreamPolicy};
@@ -114,18 +113,14 @@ pub(super) struct Local {
 pub(super) struct Names {
     pub(super) resource: Arc<str>,
     pub(super) upstream: Arc<str>,
-    /// The resource's name as `x-admission-resource` has it.
-    pub(super) header: HeaderValue,
 }
 
 impl Names {
     /// The names of what has no resource.
     pub(super) fn none() -> Self {
-        let header = HeaderValue::from_static("-");
         Self {
             resource: "-".into(),
             upstream: "-".into(),
-            header,
         }
     }
 }
@@ -180,7 +175,6 @@ impl Gate {
         let own = |route: &Route| Names {
             resource: Arc::from(&*route.name),
             upstream: Arc::from(route.upstream.name()),
-            header: HeaderValue::from_str(&route.name).unwrap_or(HeaderValue::from_static("-")),
         };
         let names = generation.routes.iter().map(own).collect();
         let local = Arc::new(Local {

@@ -7,25 +7,22 @@
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, HOST, TE, TRANSFER_ENCODING, UPGRADE};
+use http::header::{CONNECTION, COOKIE, HOST};
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
 use smallvec::SmallVec;
 
 use super::connection::Connection;
+use super::outgoing::Framing;
 use super::settings::UpstreamSettings;
 use crate::admission::AccountName;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-const X_ADMISSION_ACCOUNT: HeaderName = HeaderName::from_static("x-admission-account");
-const X_ADMISSION_RESOURCE: HeaderName = HeaderName::from_static("x-admission-resource");
 
-/// Fields that every request gets on its way.
-const ADDED: usize = 6;
+/// Room for a request's head of usual length.
+const HEAD: usize = 1024;
 /// Longest request id that is kept, in bytes.
 const REQUEST_ID_MAX: usize = 128;
 /// Protocols that are tunnelled. Others (`h2c` above all, which curl offers unasked) are answered as plain requests.
@@ -40,7 +37,9 @@ pub(super) struct Seen {
     is_chunked: bool,
     has_foreign_coding: bool,
     takes_trailers: bool,
-    has_forwarded: bool,
+    has_forwarded_for: bool,
+    has_forwarded_proto: bool,
+    has_forwarded_host: bool,
     /// The request speaks gRPC.
     pub(super) is_grpc: bool,
     /// The client waits to be asked for its body.
@@ -49,12 +48,12 @@ pub(super) struct Seen {
     pub(super) comes_in_chunks: bool,
     /// The protocol to switch to, if it is one that is tunnelled.
     pub(super) upgrade: Option<HeaderValue>,
-    /// Fields that end here.
-    doomed: SmallVec<[HeaderName; 4]>,
+    /// Fields that `Connection` names, which end here.
+    named: SmallVec<[HeaderName; 4]>,
 }
 
 /// Looks over a request's head.
-pub(super) fn look(head: &Parts, connection: &Connection) -> Seen {
+pub(super) fn look(head: &Parts) -> Seen {
     let mut seen = Seen::default();
     for (name, value) in &head.headers {
         match name.as_str() {
@@ -65,34 +64,14 @@ pub(super) fn look(head: &Parts, connection: &Connection) -> Seen {
             "transfer-encoding" => {
                 seen.is_chunked = true;
                 seen.has_foreign_coding |= !is_chunked(value);
-                seen.doomed.push(name.clone());
             }
-            "te" => {
-                seen.takes_trailers |= contains_token(value, "trailers");
-                seen.doomed.push(name.clone());
-            }
-            "expect" => {
-                seen.is_continue_expected = true;
-                seen.doomed.push(name.clone());
-            }
-            "upgrade" => {
-                seen.upgrade = wanted_upgrade(&head.headers, value);
-                seen.doomed.push(name.clone());
-            }
-            "connection" => {
-                seen.doomed.push(name.clone());
-                named_by_connection(value, &mut seen.doomed);
-            }
-            "keep-alive" | "proxy-connection" | "proxy-authenticate" | "proxy-authorization" => {
-                seen.doomed.push(name.clone());
-            }
-            text if text.starts_with("x-forwarded-") || text == "forwarded" => {
-                seen.has_forwarded = true;
-                if !connection.is_trusted {
-                    seen.doomed.push(name.clone());
-                }
-            }
-            text if text.starts_with("x-admission-") => seen.doomed.push(name.clone()),
+            "te" => seen.takes_trailers |= contains_token(value, "trailers"),
+            "expect" => seen.is_continue_expected = true,
+            "upgrade" => seen.upgrade = wanted_upgrade(&head.headers, value),
+            "connection" => named_by_connection(value, &mut seen.named),
+            "x-forwarded-for" => seen.has_forwarded_for = true,
+            "x-forwarded-proto" => seen.has_forwarded_proto = true,
+            "x-forwarded-host" => seen.has_forwarded_host = true,
             _ => {}
         }
     }
@@ -159,108 +138,144 @@ pub(super) fn request_id(headers: &HeaderMap) -> HeaderValue {
     })
 }
 
-/// Makes the head that goes to the upstream of the one that came, except for the fields that name its class.
-pub(super) fn to_upstream(
-    head: &mut Parts,
-    seen: &mut Seen,
-    connection: &Connection,
-    upstream: &UpstreamSettings,
-    request_id: &HeaderValue,
-) {
+/// What goes into a request's head beside what the client said.
+#[derive(Debug)]
+pub(super) struct Added<'a> {
+    pub(super) connection: &'a Connection,
+    pub(super) upstream: &'a UpstreamSettings,
+    pub(super) account: &'a AccountName,
+    pub(super) resource: &'a str,
+    pub(super) request_id: &'a HeaderValue,
+    pub(super) is_body_empty: bool,
+}
+
+/// Writes the head that goes to the upstream, of the one that came and what the gate adds, and tells how the body follows.
+pub(super) fn write_head(head: &Parts, seen: &Seen, added: &Added<'_>) -> (Vec<u8>, Framing) {
+    let mut out = Vec::with_capacity(HEAD);
+    out.extend_from_slice(head.method.as_str().as_bytes());
+    out.push(b' ');
+    let target = head.uri.path_and_query().map_or("/", PathAndQuery::as_str);
+    out.extend_from_slice(target.as_bytes());
+    out.extend_from_slice(b" HTTP/1.1\r\n");
+    write_hosts(&mut out, head, seen, added);
+    let is_trusted = added.connection.is_trusted;
+    let mut has_length = false;
+    for (name, value) in &head.headers {
+        let is_passed = match name.as_str() {
+            "content-length" => !std::mem::replace(&mut has_length, true),
+            "cookie" => seen.cookies == 1,
+            text => is_passed_on(text, is_trusted) && !seen.named.contains(name),
+        };
+        if is_passed {
+            write_field(&mut out, name.as_str(), value.as_bytes());
+        }
+    }
+    if seen.cookies > 1 {
+        // RFC 9113 §8.2.3: several fields over HTTP/2 must be one over HTTP/1.1.
+        let all: Vec<_> = head
+            .headers
+            .get_all(COOKIE)
+            .iter()
+            .map(HeaderValue::as_bytes)
+            .collect();
+        write_field(&mut out, "cookie", &all.join(&b"; "[..]));
+    }
+    write_field(&mut out, "x-request-id", added.request_id.as_bytes());
+    write_field(&mut out, "x-admission-account", added.account.as_bytes());
+    write_field(&mut out, "x-admission-resource", added.resource.as_bytes());
+    if seen.takes_trailers {
+        write_field(&mut out, "te", b"trailers");
+    }
+    if let Some(protocol) = &seen.upgrade {
+        write_field(&mut out, "connection", b"upgrade");
+        write_field(&mut out, "upgrade", protocol.as_bytes());
+    }
+    let framing = write_framing(&mut out, head, has_length, added.is_body_empty);
+    out.extend_from_slice(b"\r\n");
+    (out, framing)
+}
+
+/// One field with its line end.
+pub(super) fn write_field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Whether a field is passed on as it came; the rest ends here or is written anew.
+fn is_passed_on(name: &str, is_trusted: bool) -> bool {
+    match name {
+        "host"
+        | "connection"
+        | "keep-alive"
+        | "proxy-connection"
+        | "proxy-authenticate"
+        | "proxy-authorization"
+        | "te"
+        | "transfer-encoding"
+        | "upgrade"
+        | "expect"
+        | "x-request-id"
+        | "x-forwarded-for" => false,
+        "x-forwarded-proto" | "x-forwarded-host" | "forwarded" => is_trusted,
+        _ if name.starts_with("x-forwarded-") => is_trusted,
+        _ => !name.starts_with("x-admission-"),
+    }
+}
+
+/// `Host`, and what is told about the host and the way that the client came by.
+fn write_hosts(out: &mut Vec<u8>, head: &Parts, seen: &Seen, added: &Added<'_>) {
+    let field = head.headers.get(HOST).map(HeaderValue::as_bytes);
+    // A target that names its host beats the field (RFC 9112 §3.2.2).
     let authority = head
         .uri
         .authority()
-        .and_then(|a| HeaderValue::try_from(a.as_str()).ok());
-    if head.uri.scheme().is_some() || authority.is_some() {
-        let target = head.uri.path_and_query().cloned();
-        head.uri = target.map_or_else(Uri::default, Uri::from);
+        .map(|authority| authority.as_str().as_bytes());
+    let asked = authority.or(field);
+    let upstream = added.upstream.host.as_ref().map(HeaderValue::as_bytes);
+    write_field(out, "host", upstream.or(asked).unwrap_or_default());
+    let connection = added.connection;
+    let is_trusted = connection.is_trusted;
+    if let Some(peer) = &connection.peer_value {
+        out.extend_from_slice(b"x-forwarded-for: ");
+        if is_trusted && seen.has_forwarded_for {
+            // The chain that a trusted proxy reported, with that proxy at its end.
+            for line in head.headers.get_all(&X_FORWARDED_FOR) {
+                out.extend_from_slice(line.as_bytes());
+                out.extend_from_slice(b", ");
+            }
+        }
+        out.extend_from_slice(peer.as_bytes());
+        out.extend_from_slice(b"\r\n");
     }
-    head.version = Version::HTTP_11;
-    let headers = &mut head.headers;
-    headers.reserve(ADDED);
-    for name in seen.doomed.drain(..) {
-        headers.remove(name);
+    if !(is_trusted && seen.has_forwarded_proto) {
+        write_field(
+            out,
+            "x-forwarded-proto",
+            if connection.is_tls { b"https" } else { b"http" },
+        );
     }
-    if seen.cookies > 1 {
-        join_cookies(headers);
-    }
-    if let Some(authority) = authority {
-        headers.insert(HOST, authority);
-    }
-    forwarded_for(headers, connection, seen.has_forwarded);
-    if let Some(host) = &upstream.host {
-        headers.insert(HOST, host.clone());
-    }
-    headers.insert(X_REQUEST_ID, request_id.clone());
-    if seen.takes_trailers {
-        headers.insert(TE, HeaderValue::from_static("trailers"));
-    }
-    if seen.comes_in_chunks {
-        // Said explicitly, since hyper assumes no body for some methods otherwise.
-        headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-    }
-    if let Some(protocol) = &seen.upgrade {
-        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-        headers.insert(UPGRADE, protocol.clone());
+    if !(is_trusted && seen.has_forwarded_host)
+        && let Some(asked) = asked
+    {
+        write_field(out, "x-forwarded-host", asked);
     }
 }
 
-/// Gives a body of unknown length, or none where one is usual, its framing.
-pub(super) fn frame(head: &mut Parts, seen: &Seen, is_empty: bool) {
-    if seen.has_length || seen.comes_in_chunks {
-        return;
+/// One framing: the length that the client said, or chunks, or that there is none where one is usual.
+fn write_framing(out: &mut Vec<u8>, head: &Parts, has_length: bool, is_empty: bool) -> Framing {
+    if has_length {
+        return Framing::Length;
     }
     if !is_empty {
-        head.headers
-            .insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-    } else if matches!(head.method, Method::POST | Method::PUT | Method::PATCH) {
-        head.headers
-            .insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+        write_field(out, "transfer-encoding", b"chunked");
+        return Framing::Chunked;
     }
-}
-
-/// Tells the upstream what the request was found to be.
-pub(super) fn name_class(headers: &mut HeaderMap, account: &AccountName, resource: &HeaderValue) {
-    if let Ok(account) = HeaderValue::from_bytes(account.as_bytes()) {
-        headers.insert(X_ADMISSION_ACCOUNT, account);
+    if matches!(head.method, Method::POST | Method::PUT | Method::PATCH) {
+        write_field(out, "content-length", b"0");
     }
-    headers.insert(X_ADMISSION_RESOURCE, resource.clone());
-}
-
-fn forwarded_for(headers: &mut HeaderMap, connection: &Connection, has_forwarded: bool) {
-    // What an untrusted peer claimed was taken out before; so only a trusted one's is there to be kept.
-    let has = |headers: &HeaderMap, name: &HeaderName| has_forwarded && headers.contains_key(name);
-    if let Some(peer) = &connection.peer_value {
-        let is_known = has(headers, &X_FORWARDED_FOR);
-        let value = if is_known {
-            extended(headers, peer)
-        } else {
-            Some(peer.clone())
-        };
-        if let Some(value) = value {
-            headers.insert(X_FORWARDED_FOR, value);
-        }
-    }
-    if !has(headers, &X_FORWARDED_PROTO) {
-        let scheme = if connection.is_tls { "https" } else { "http" };
-        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(scheme));
-    }
-    if !has(headers, &X_FORWARDED_HOST)
-        && let Some(host) = headers.get(HOST).cloned()
-    {
-        headers.insert(X_FORWARDED_HOST, host);
-    }
-}
-
-/// The chain that a trusted proxy reported, with that proxy at its end.
-fn extended(headers: &HeaderMap, peer: &HeaderValue) -> Option<HeaderValue> {
-    let mut chain = Vec::new();
-    for line in headers.get_all(X_FORWARDED_FOR) {
-        chain.extend_from_slice(line.as_bytes());
-        chain.extend_from_slice(b", ");
-    }
-    chain.extend_from_slice(peer.as_bytes());
-    HeaderValue::from_maybe_shared(bytes::Bytes::from(chain)).ok()
+    Framing::Length
 }
 
 fn wanted_upgrade(headers: &HeaderMap, protocol: &HeaderValue) -> Option<HeaderValue> {
@@ -283,59 +298,16 @@ fn contains_token(value: &HeaderValue, wanted: &str) -> bool {
     })
 }
 
-/// RFC 9113 §8.2.3: cookies may come in several fields over HTTP/2 and must be one over HTTP/1.1.
-fn join_cookies(headers: &mut HeaderMap) {
-    let mut cookies = headers.get_all(COOKIE).iter();
-    if cookies.next().is_none() || cookies.next().is_none() {
-        return;
-    }
-    let all: Vec<_> = headers
-        .get_all(COOKIE)
-        .iter()
-        .map(HeaderValue::as_bytes)
-        .collect();
-    if let Ok(joined) = HeaderValue::from_bytes(&all.join(&b"; "[..])) {
-        headers.insert(COOKIE, joined);
-    }
-}
-
 /// Adds the fields that a `Connection` field names; not those that belong to the message itself.
-fn named_by_connection(value: &HeaderValue, doomed: &mut SmallVec<[HeaderName; 4]>) {
+fn named_by_connection(value: &HeaderValue, named: &mut SmallVec<[HeaderName; 4]>) {
     for token in value.as_bytes().split(|&byte| byte == b',') {
         let token = token.trim_ascii();
         let is_kept = [&b"close"[..], b"keep-alive", b"host"]
             .iter()
             .any(|kept| token.eq_ignore_ascii_case(kept));
         if !is_kept && let Ok(name) = HeaderName::from_bytes(token) {
-            doomed.push(name);
+            named.push(name);
         }
-    }
-}
-
-/// Makes the head that goes to the client of the upstream's.
-pub(super) fn to_client(headers: &mut HeaderMap) {
-    let mut doomed = SmallVec::new();
-    for (name, value) in &*headers {
-        match name.as_str() {
-            "connection" => {
-                doomed.push(name.clone());
-                named_by_connection(value, &mut doomed);
-            }
-            "keep-alive"
-            | "proxy-connection"
-            | "proxy-authenticate"
-            | "proxy-authorization"
-            | "te"
-            | "transfer-encoding"
-            | "upgrade"
-            | "x-admission-hold" => {
-                doomed.push(name.clone());
-            }
-            _ => {}
-        }
-    }
-    for name in doomed {
-        headers.remove(name);
     }
 }
 
@@ -408,25 +380,6 @@ mod tests {
             );
         }
         map
-    }
-
-    #[test]
-    fn fields_that_connection_names_end_here() {
-        let mut map = headers(&[
-            ("connection", "close, X-Secret , keep-alive, Host"),
-            ("connection", "x-other"),
-            ("x-secret", "1"),
-            ("x-other", "2"),
-            ("keep-alive", "timeout=5"),
-            ("te", "trailers"),
-            ("proxy-connection", "close"),
-            ("trailer", "x-sum"),
-            ("host", "a"),
-        ]);
-        to_client(&mut map);
-        let mut left: Vec<_> = map.keys().map(HeaderName::as_str).collect();
-        left.sort_unstable();
-        assert_eq!(left, ["host", "trailer"]);
     }
 
     // A32: numbers and seconds as clients read them.

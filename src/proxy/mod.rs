@@ -7,17 +7,22 @@ mod activity;
 mod body;
 mod connection;
 mod context;
+mod decode;
 mod forward;
 mod gate;
 mod gather;
 mod headers;
+mod incoming;
 mod outcome;
+mod outgoing;
 mod pool;
 mod respond;
 mod server;
 mod settings;
+mod socket;
 mod tls;
 mod upgrade;
+mod upload;
 mod upstream;
 
 use std::convert::Infallible;
@@ -25,7 +30,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use http::request::Parts;
-use http::{Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use tokio::sync::oneshot;
@@ -33,12 +38,15 @@ use tokio::sync::oneshot;
 use crate::admission::{AccountName, Class, Decision};
 use crate::telemetry;
 
-use body::{Answer, RequestBody, ResponseBody, UploadFault};
+use body::{Answer, ResponseBody};
 use connection::Connection;
 use context::Context;
+use forward::{Answered, Manner};
 use gate::{Local, Names};
-use headers::Seen;
+use headers::{Added, Seen};
 use outcome::Refusal;
+use outgoing::Outgoing;
+use upload::{RequestBody, UploadFault};
 
 pub use gate::{Gate, Generation, Phase, Route};
 pub use server::{App, BindError, Bound, Hosted, Prebound, Stopper};
@@ -58,7 +66,7 @@ async fn serve(
     let started = gate.clock.now();
     let (head, body) = request.into_parts();
     let local = gate.local();
-    let seen = headers::look(&head, &connection);
+    let seen = headers::look(&head);
     let found = headers::check(&head, &seen)
         .map_err(Refusal::HeadInvalid)
         .and_then(|()| classify(&local, &head, &connection));
@@ -166,7 +174,7 @@ async fn admitted(
 async fn exchange(
     mut context: Box<Context>,
     mut head: Parts,
-    mut seen: Seen,
+    seen: Seen,
     body: Incoming,
 ) -> Response<ResponseBody> {
     let is_grpc = seen.is_grpc;
@@ -175,22 +183,25 @@ async fn exchange(
     };
     let (upstream, policy, departed) = (Arc::clone(&route.upstream), route.stream, route.departed);
     let settings = &upstream.settings;
-    let connection = context.connection();
-    connection.activity.bound_stall(settings.idle_timeout);
-    headers::to_upstream(
-        &mut head,
-        &mut seen,
-        connection,
-        settings,
-        &context.request.request_id,
-    );
-    headers::name_class(&mut head.headers, &context.request.account, &names.header);
+    context
+        .connection()
+        .activity
+        .bound_stall(settings.idle_timeout);
     let max_body = context.local.generation.settings.max_body;
     let clock = upstream.clock();
     let mut body = RequestBody::new(body, max_body, seen.is_continue_expected, clock);
     if max_body.is_some_and(|max| declared_length(&head).is_some_and(|length| length > max)) {
         return respond::refuse(context, &Refusal::BodyTooLarge, is_grpc);
     }
+    let added = Added {
+        connection: context.connection(),
+        upstream: settings,
+        account: &context.request.account,
+        resource: &names.resource,
+        request_id: &context.request.request_id,
+        is_body_empty: body.is_empty(),
+    };
+    let (bytes, framing) = headers::write_head(&head, &seen, &added);
     if seen.comes_in_chunks
         && let Err(fault) = body.peek().await
     {
@@ -200,25 +211,30 @@ async fn exchange(
         };
         return respond::refuse(context, &refusal, is_grpc);
     }
-    headers::frame(&mut head, &seen, body.is_empty());
+    let manner = Manner {
+        is_idempotent: head.method.is_idempotent(),
+        is_head_request: head.method == Method::HEAD,
+    };
     let on_client = seen
         .upgrade
         .and_then(|_| head.extensions.remove::<OnUpgrade>());
+    drop(head.headers);
     let sent_at = context.forwarded_at.unwrap_or(context.request.started);
-    match forward::forward(&upstream, head, body, sent_at).await {
+    let request = Outgoing::new(bytes, framing, body);
+    match forward::forward(&upstream, request, manner, sent_at).await {
         Err(refusal) => respond::refuse(context, &refusal, is_grpc),
-        Ok((response, sender)) => {
+        Ok(answered) if answered.head.status == StatusCode::SWITCHING_PROTOCOLS => {
+            switch(context, answered, on_client, policy, &upstream)
+        }
+        Ok(Answered { head, socket, rest }) => {
             let now = clock.now();
-            let (mut head, body) = response.into_parts();
-            if head.status == StatusCode::SWITCHING_PROTOCOLS {
-                return switch(context, head, on_client, policy, &upstream);
-            }
-            headers::to_client(&mut head.headers);
+            let (mut response, ()) = Response::new(()).into_parts();
+            (response.status, response.headers) = (head.status, head.headers);
             let in_flight = context.account_in_flight();
-            respond::finish(&context, &mut head.headers, in_flight, now);
+            respond::finish(&context, &mut response.headers, in_flight, now);
             context.answered(head.status.as_u16(), policy, now);
-            let answer = Answer::new(body, sender, upstream, departed, now);
-            Response::from_parts(head, ResponseBody::answer(answer, context))
+            let answer = Answer::new(head.decoder, socket, rest, upstream, departed, now);
+            Response::from_parts(response, ResponseBody::answer(answer, context))
         }
     }
 }
@@ -235,33 +251,29 @@ fn declared_length(head: &Parts) -> Option<u64> {
 /// Both sides switch to another protocol; a task of its own copies between them from now on.
 fn switch(
     mut context: Box<Context>,
-    mut head: http::response::Parts,
+    answered: Answered,
     on_client: Option<OnUpgrade>,
     policy: StreamPolicy,
     upstream: &Upstream,
 ) -> Response<ResponseBody> {
-    let protocol = head.headers.get(http::header::UPGRADE).cloned();
-    let on_upstream = head.extensions.remove::<OnUpgrade>();
-    let (Some(on_client), Some(on_upstream), Some(protocol)) = (on_client, on_upstream, protocol)
-    else {
+    let Answered { head, socket, .. } = answered;
+    let (Some(on_client), Some(protocol)) = (on_client, head.upgrade) else {
         // It switches to what nobody asked for.
         return respond::refuse(context, &Refusal::UpstreamBroke, false);
     };
-    headers::to_client(&mut head.headers);
+    let mut response = Response::new(ResponseBody::own(bytes::Bytes::new(), None));
+    *response.status_mut() = head.status;
+    *response.headers_mut() = head.headers;
     let (in_flight, now) = (context.account_in_flight(), upstream.clock().now());
-    respond::finish(&context, &mut head.headers, in_flight, now);
-    head.headers.insert(
+    let fields = response.headers_mut();
+    respond::finish(&context, fields, in_flight, now);
+    fields.insert(
         http::header::CONNECTION,
         http::HeaderValue::from_static("upgrade"),
     );
-    head.headers.insert(http::header::UPGRADE, protocol);
+    fields.insert(http::header::UPGRADE, protocol);
     context.answered(101, policy, now);
     let idle_timeout = upstream.settings.tunnel_idle_timeout;
-    tokio::spawn(upgrade::tunnel(
-        on_client,
-        on_upstream,
-        context,
-        idle_timeout,
-    ));
-    Response::from_parts(head, ResponseBody::own(bytes::Bytes::new(), None))
+    tokio::spawn(upgrade::tunnel(on_client, socket, context, idle_timeout));
+    response
 }

@@ -5,12 +5,12 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::upstream::{Sender, Upstream};
+use super::socket::Socket;
+use super::upstream::Upstream;
 
-/// How often a thread looks for connections that have idled too long.
+/// How often a thread looks for connections that were closed or have idled too long.
 const REAP_EVERY: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Default)]
@@ -21,7 +21,7 @@ struct Pool {
 
 #[derive(Debug)]
 struct Idle {
-    sender: Sender,
+    socket: Socket,
     until: Instant,
 }
 
@@ -30,13 +30,13 @@ thread_local! {
 }
 
 /// Takes an idle connection of this thread.
-pub(super) fn checkout(upstream: &Upstream, now: Instant) -> Option<Sender> {
+pub(super) fn checkout(upstream: &Upstream, now: Instant) -> Option<Socket> {
     let checkout = POOL.try_with(|pool| {
         let mut pool = pool.borrow_mut();
         let idle = pool.idle.get_mut(&upstream.id)?;
-        while let Some(Idle { sender, until }) = idle.pop() {
-            if until > now && sender.is_ready() {
-                return Some(sender);
+        while let Some(Idle { socket, until }) = idle.pop() {
+            if until > now && socket.is_quiet() {
+                return Some(socket);
             }
         }
         None
@@ -44,35 +44,19 @@ pub(super) fn checkout(upstream: &Upstream, now: Instant) -> Option<Sender> {
     checkout.ok().flatten()
 }
 
-/// Keeps a connection whose answer was read to its end, as soon as it is ready for the next request.
-pub(super) fn give(mut sender: Sender, upstream: &Arc<Upstream>, now: Instant) {
-    if sender.is_ready() {
-        put(sender, upstream, now);
-        return;
-    }
-    if sender.is_closed() || tokio::runtime::Handle::try_current().is_err() {
-        return;
-    }
-    let upstream = Arc::clone(upstream);
-    tokio::spawn(async move {
-        if sender.ready().await.is_ok() {
-            put(sender, &upstream, now);
-        }
-    });
-}
-
-fn put(sender: Sender, upstream: &Upstream, now: Instant) {
+/// Keeps a connection whose answer was read to its end.
+pub(super) fn give(socket: Socket, upstream: &Upstream, now: Instant) {
     let settings = &upstream.settings;
     let until = now + settings.pool_idle_timeout;
     let needs_reaper = POOL.try_with(|pool| {
         let mut pool = pool.borrow_mut();
         let idle = pool.idle.entry(upstream.id).or_default();
         if idle.len() < settings.pool_idle {
-            idle.push(Idle { sender, until });
+            idle.push(Idle { socket, until });
         }
         !std::mem::replace(&mut pool.is_reaped, true)
     });
-    if needs_reaper == Ok(true) {
+    if needs_reaper == Ok(true) && tokio::runtime::Handle::try_current().is_ok() {
         tokio::spawn(reap(upstream.clock().clone()));
     }
 }
@@ -84,7 +68,7 @@ async fn reap(clock: crate::clock::Clock) {
         let now = clock.now();
         let is_empty = POOL.with_borrow_mut(|pool| {
             pool.idle.retain(|_, idle| {
-                idle.retain(|idle| idle.until > now && !idle.sender.is_closed());
+                idle.retain(|idle| idle.until > now && idle.socket.is_quiet());
                 !idle.is_empty()
             });
             pool.is_reaped = !pool.idle.is_empty();

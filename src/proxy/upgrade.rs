@@ -16,24 +16,24 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 
 use super::context::Context;
+use super::socket::Socket;
 use crate::clock::Clock;
 
 /// Copies between the two sides until one is done with it.
 pub(super) async fn tunnel(
     client: OnUpgrade,
-    upstream: OnUpgrade,
+    upstream: Socket,
     context: Box<Context>,
     idle_timeout: Duration,
 ) {
     let gate = Arc::clone(&context.local.gate);
     let open = gate.open();
-    if let (Ok(client), Ok(upstream)) = tokio::join!(client, upstream) {
+    if let Ok(client) = client.await {
         let moved = Arc::new(Moved::new(gate.clock.clone()));
         let client = Touching {
             inner: TokioIo::new(client),
             moved: Arc::clone(&moved),
         };
-        let upstream = TokioIo::new(upstream);
         let (from_client, to_client) = tokio::io::split(client);
         let (from_upstream, to_upstream) = tokio::io::split(upstream);
         // One side that is done with it ends the tunnel: what it said is passed on and flushed first.

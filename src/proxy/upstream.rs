@@ -5,26 +5,16 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
-use hyper::client::conn::http1::{Builder, SendRequest};
-use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use tokio::net::{TcpStream, UnixStream};
 
-use super::body::RequestBody;
-use super::gather::Gathered;
 use super::settings::{Endpoint, UpstreamSettings};
+use super::socket::Socket;
 use crate::clock::Clock;
-
-/// Longest response head that is read, in bytes; nginx takes 4 to 8 KiB, Envoy 60.
-const RESPONSE_HEAD_MAX: usize = 64 * 1024;
-
-/// A connection that can take a request.
-pub(super) type Sender = SendRequest<RequestBody>;
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
@@ -33,8 +23,6 @@ pub(super) enum ConnectError {
     TimedOut,
     #[error("the upstream cannot be reached")]
     Unreachable(#[from] io::Error),
-    #[error("the connection to the upstream broke at once")]
-    Broke(#[from] hyper::Error),
 }
 
 /// One upstream; the same through reloads while its settings are.
@@ -92,17 +80,17 @@ impl Upstream {
         &self.clock
     }
 
-    /// Opens a connection; its task lives on this thread until the connection closes.
-    pub(super) async fn connect(self: &Arc<Self>) -> Result<Sender, ConnectError> {
+    /// Opens a connection.
+    pub(super) async fn connect(self: &Arc<Self>) -> Result<Socket, ConnectError> {
         let connected = tokio::time::timeout(self.settings.connect_timeout, self.open()).await;
         let connected = connected.unwrap_or(Err(ConnectError::TimedOut));
         self.is_up.store(connected.is_ok(), Ordering::Relaxed);
         connected
     }
 
-    async fn open(self: &Arc<Self>) -> Result<Sender, ConnectError> {
+    async fn open(self: &Arc<Self>) -> Result<Socket, ConnectError> {
         let (host, port) = match &self.settings.endpoint {
-            Endpoint::Unix(path) => return handshake(unix(path).await?).await,
+            Endpoint::Unix(path) => return Ok(UnixStream::connect(path).await?.into()),
             Endpoint::Host(host, port) => (host.as_str(), *port),
         };
         let addresses = match host.parse::<IpAddr>() {
@@ -114,7 +102,7 @@ impl Upstream {
             match TcpStream::connect(address).await {
                 Ok(stream) => {
                     stream.set_nodelay(true)?;
-                    return handshake(stream).await;
+                    return Ok(stream.into());
                 }
                 Err(error) => last = error,
             }
@@ -158,23 +146,4 @@ impl Upstream {
         resolved.addresses.clone_from(&found);
         Ok(found)
     }
-}
-
-async fn unix(path: &PathBuf) -> io::Result<UnixStream> {
-    UnixStream::connect(path).await
-}
-
-async fn handshake<S>(stream: S) -> Result<Sender, ConnectError>
-where
-    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
-{
-    let (sender, connection) = Builder::new()
-        .max_buf_size(RESPONSE_HEAD_MAX)
-        .handshake::<_, RequestBody>(TokioIo::new(Gathered(stream)))
-        .await?;
-    // What ends the connection is seen by whoever sent the request; an idle one just goes.
-    tokio::spawn(async move {
-        drop(connection.with_upgrades().await);
-    });
-    Ok(sender)
 }

@@ -134,6 +134,8 @@ fn limits(snapshot: &Snapshot) -> Vec<MetricFamily> {
         gauges(names::IN_FLIGHT, &|limit| float(limit.in_flight)),
         gauges(names::LIMIT, &|limit| f64::from(limit.max)),
         gauges(names::USED_RATIO, &|limit| limit.used_ratio),
+        // No step of the ladder that is built waits, so nothing ever does.
+        gauges(names::QUEUED, &|_| 0.0),
         gauges(names::KEYS, &|limit| float(limit.keys as u64)),
         family(names::SHADOW, MetricType::COUNTER, shadow.collect()),
     ]

@@ -27,6 +27,11 @@ pub const USED_RATIO: (&str, &str) = (
     "tidegate_limit_used_ratio",
     "Places taken over places there are, of a limit's fullest key.",
 );
+/// Requests that wait for a place under a limit.
+pub const QUEUED: (&str, &str) = (
+    "tidegate_queued",
+    "Requests that wait for a place under a limit.",
+);
 /// Keys with something in flight.
 pub const KEYS: (&str, &str) = ("tidegate_keys", "Keys of a limit with something in flight.");
 /// Seconds from the request sent on to the response's head.
@@ -75,12 +80,13 @@ pub const LOG_DROPPED: (&str, &str) = (
 );
 
 /// All names above, for the test and the docs.
-pub const ALL: [&str; 16] = [
+pub const ALL: [&str; 17] = [
     REQUESTS.0,
     SHADOW.0,
     IN_FLIGHT.0,
     LIMIT.0,
     USED_RATIO.0,
+    QUEUED.0,
     KEYS.0,
     UPSTREAM.0,
     DECISION.0,

@@ -21,13 +21,15 @@ const REQUESTS: [(&str, &str, &str); 3] = [
     ("GET", "/calls/2", "B"),
 ];
 #[rustfmt::skip]
-const QUERIES: [(&str, usize); 7] = [
+const QUERIES: [(&str, usize); 9] = [
     ("account=A", 2),
     ("resource=calls", 2),
     ("account=A&resource=calls", 1),
     ("state=forwarded", 3),
     ("state=tunnel", 0),
+    ("older_than=0s", 3),
     ("older_than=3600s", 0),
+    ("older_than=2h30m", 0),
     ("limit=2", 2),
 ];
 
@@ -79,6 +81,16 @@ async fn requests_in_progress_are_listed() {
             Some(count),
             "{query}: {found}"
         );
+    }
+    for query in [
+        "older_than=30",
+        "older_than=soon",
+        "older_than=-1s",
+        "limit=0",
+        "limit=many",
+    ] {
+        let refused = gate.ask_admin(&format!("/v1/requests?{query}")).await;
+        assert_eq!(refused.status, 400, "{query}");
     }
     origin.open();
     gate.until_idle().await;
@@ -159,6 +171,7 @@ async fn metrics_tell_what_the_cells_hold() {
         ("tidegate_limit{limit=\"account\"}", 3.0),
         ("tidegate_limit_used_ratio{limit=\"account\"}", 1.0),
         ("tidegate_keys{limit=\"account\"}", 1.0),
+        ("tidegate_queued{limit=\"account\"}", 0.0),
         ("tidegate_in_flight{limit=\"whole\"}", 3.0),
         ("tidegate_leaks_detected_total", 0.0),
         ("tidegate_config_generation", 1.0),
@@ -305,6 +318,9 @@ async fn explain_and_unknown_paths() {
     for word in ["AC_9", "calls", "account", "whole"] {
         assert!(told.text().contains(word), "{word} in {}", told.text());
     }
+    let no_path = r#"{"path":"calls"}"#;
+    let refused = client::ask(&gate.admin, "POST", "/v1/explain", &fields, no_path).await;
+    assert_eq!(refused.status, 400, "{}", refused.text());
     assert_eq!(gate.ask_admin("/no/such/path").await.status, 404);
     assert_eq!(gate.ask_admin("/v1/reload").await.status, 405);
     let large = "x".repeat(4_000_000);

@@ -68,6 +68,8 @@ async fn the_exit_status_says_whose_fault_it_was() {
         (&["serve", "--no-such-flag"], 2),
         (&["no-such-command"], 2),
         (&["explain", "-c", &good], 2),
+        (&["explain", "-c", &good, "a/b"], 2),
+        (&["explain", "-c", &good, "-H", "no colon", "/"], 2),
     ];
     for (arguments, code) in table {
         let ended = tidegate(arguments).await;

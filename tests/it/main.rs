@@ -9,6 +9,7 @@ mod admit;
 mod classify;
 mod cli;
 mod clients;
+mod docs;
 mod drain;
 mod headers;
 mod keys;

@@ -123,12 +123,15 @@ impl Model {
             let same = old
                 .iter()
                 .find(|of| of.settings.identity == settings.identity);
+            let is_off = |settings: &LimitSettings| settings.mode == Mode::Off;
+            let had_name = old.iter().any(|of| of.settings.name == settings.name);
+            // What is off counts nothing: coming on begins at zero, and going off loses nothing.
+            if had_name && !is_off(settings) && same.is_none_or(|same| is_off(&same.settings)) {
+                from_zero.push(settings.name.clone());
+            }
             let (real, paper) = if let Some(same) = same {
                 (same.real, same.paper)
             } else {
-                if old.iter().any(|of| of.settings.name == settings.name) {
-                    from_zero.push(settings.name.clone());
-                }
                 self.scopes += 2;
                 (self.scopes, self.scopes + 1)
             };

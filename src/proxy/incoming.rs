@@ -1,0 +1,331 @@
+//! An upstream's answer: its head parsed, and what it means for its body.
+//!
+//! `httparse` reads the syntax; what it means for the connection (RFC 9112 §6.3 and §9.3) is decided here: how long the body
+//! is, and whether the connection can carry another request after it. Fields that end at this hop are left out at once. A
+//! head that could be read in two ways is an error. Never holds a body.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::header::{CONNECTION, CONTENT_LENGTH};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use smallvec::SmallVec;
+
+use super::decode::{Decoder, Left};
+use super::socket::Socket;
+
+/// Longest response head, in bytes; nginx takes 4 to 8 KiB, Envoy 60.
+pub(super) const HEAD_MAX: usize = 64 * 1024;
+/// Most fields of a head or of trailers, as many as hyper takes.
+pub(super) const FIELDS_MAX: usize = 100;
+/// Fields that the gate adds to every answer.
+const ADDED: usize = 2;
+
+/// What is wrong with an answer.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Broken {
+    #[error("the connection failed")]
+    Io(#[from] io::Error),
+    #[error("the connection ended before the answer did")]
+    Ended,
+    #[error("the answer is not HTTP/1: {0}")]
+    Syntax(&'static str),
+}
+
+/// An answer's head.
+#[derive(Debug)]
+pub(super) struct Head {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    /// The protocol it switches to, with a status of 101.
+    pub(super) upgrade: Option<HeaderValue>,
+    pub(super) decoder: Decoder,
+}
+
+/// Reads the head of the answer to a request; interim answers but 101 are passed over.
+pub(super) fn poll_head(
+    socket: &mut Socket,
+    cx: &mut Context<'_>,
+    is_head_request: bool,
+) -> Poll<Result<Head, Broken>> {
+    loop {
+        if !socket.unused().is_empty()
+            && let Some((head, length)) = parse(socket.unused(), is_head_request)?
+        {
+            socket.consume(length);
+            if head.status.is_informational() && head.status != StatusCode::SWITCHING_PROTOCOLS {
+                continue;
+            }
+            return Poll::Ready(Ok(head));
+        }
+        let was = socket.unused().len();
+        if ready!(socket.poll_fill(cx, HEAD_MAX))? == 0 {
+            let is_full = was >= HEAD_MAX;
+            let what = Broken::Syntax("its head is longer than 64 KiB");
+            return Poll::Ready(Err(if is_full { what } else { Broken::Ended }));
+        }
+    }
+}
+
+/// Parses a head, if it is complete, and tells its length.
+fn parse(bytes: &[u8], is_head_request: bool) -> Result<Option<(Head, usize)>, Broken> {
+    let mut fields = [const { MaybeUninit::uninit() }; FIELDS_MAX];
+    let mut response = httparse::Response::new(&mut []);
+    let config = httparse::ParserConfig::default();
+    let length = match config.parse_response_with_uninit_headers(&mut response, bytes, &mut fields)
+    {
+        Ok(httparse::Status::Complete(length)) => length,
+        Ok(httparse::Status::Partial) => return Ok(None),
+        Err(httparse::Error::TooManyHeaders) => {
+            return Err(Broken::Syntax("its head has more than 100 fields"));
+        }
+        Err(_) => return Err(Broken::Syntax("its head is malformed")),
+    };
+    let status = response
+        .code
+        .and_then(|code| StatusCode::from_u16(code).ok());
+    let status = status.ok_or(Broken::Syntax("its status is none"))?;
+    let is_http10 = response.version == Some(0);
+    // One copy of the head, which all values share.
+    let shared = Bytes::copy_from_slice(&bytes[..length]);
+    let mut meaning = Meaning::default();
+    let mut headers = HeaderMap::with_capacity(response.headers.len() + ADDED);
+    for field in response.headers.iter() {
+        let name = HeaderName::from_bytes(field.name.as_bytes());
+        let name = name.map_err(|_| Broken::Syntax("a field's name is none"))?;
+        let value =
+            HeaderValue::from_maybe_shared(shared.slice_ref(part_of(&shared, bytes, field.value)));
+        let value = value.map_err(|_| Broken::Syntax("a field's value is none"))?;
+        if meaning.take(&name, &value)? {
+            headers.append(name, value);
+        }
+    }
+    for name in meaning.named.drain(..) {
+        headers.remove(name);
+    }
+    let decoder = meaning.decoder(status, is_http10, is_head_request, &mut headers);
+    let upgrade = meaning
+        .upgrade
+        .filter(|_| status == StatusCode::SWITCHING_PROTOCOLS);
+    Ok(Some((
+        Head {
+            status,
+            headers,
+            upgrade,
+            decoder,
+        },
+        length,
+    )))
+}
+
+/// The bytes of `copy` that stand where `part` stands in `original`.
+fn part_of<'a>(copy: &'a [u8], original: &[u8], part: &[u8]) -> &'a [u8] {
+    let start = part.as_ptr() as usize - original.as_ptr() as usize;
+    &copy[start..start + part.len()]
+}
+
+/// What the fields say about the connection and the body.
+#[derive(Debug, Default)]
+struct Meaning {
+    length: Option<u64>,
+    is_chunked: bool,
+    closes: bool,
+    keeps_alive: bool,
+    upgrade: Option<HeaderValue>,
+    /// Fields that `Connection` names.
+    named: SmallVec<[HeaderName; 4]>,
+}
+
+impl Meaning {
+    /// Notes what a field means; false if it ends here.
+    fn take(&mut self, name: &HeaderName, value: &HeaderValue) -> Result<bool, Broken> {
+        match name.as_str() {
+            "content-length" => {
+                let length = parse_length(value).ok_or(Broken::Syntax("its length is none"))?;
+                if self.length.is_some_and(|other| other != length) {
+                    return Err(Broken::Syntax("it has two lengths"));
+                }
+                // The same length said twice is passed on once.
+                return Ok(self.length.replace(length).is_none());
+            }
+            "transfer-encoding" => {
+                if self.is_chunked
+                    || !value
+                        .as_bytes()
+                        .trim_ascii()
+                        .eq_ignore_ascii_case(b"chunked")
+                {
+                    return Err(Broken::Syntax(
+                        "it has another transfer coding than `chunked`",
+                    ));
+                }
+                self.is_chunked = true;
+            }
+            "connection" => {
+                for token in value.as_bytes().split(|&byte| byte == b',') {
+                    let token = token.trim_ascii();
+                    if token.eq_ignore_ascii_case(b"close") {
+                        self.closes = true;
+                    } else if token.eq_ignore_ascii_case(b"keep-alive") {
+                        self.keeps_alive = true;
+                    } else if let Ok(name) = HeaderName::from_bytes(token) {
+                        self.named.push(name);
+                    }
+                }
+            }
+            "upgrade" => self.upgrade = Some(value.clone()),
+            "keep-alive"
+            | "proxy-connection"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "te"
+            | "x-admission-hold" => {}
+            _ => return Ok(true),
+        }
+        Ok(false)
+    }
+
+    fn decoder(
+        &self,
+        status: StatusCode,
+        is_http10: bool,
+        is_head_request: bool,
+        headers: &mut HeaderMap,
+    ) -> Decoder {
+        debug_assert!(!headers.contains_key(CONNECTION), "it ends here");
+        let persists = !self.closes && (!is_http10 || self.keeps_alive);
+        let has_none = is_head_request
+            || status.is_informational()
+            || status == StatusCode::NO_CONTENT
+            || status == StatusCode::NOT_MODIFIED;
+        if has_none {
+            return Decoder {
+                left: Left::Nothing,
+                is_reusable: persists,
+            };
+        }
+        match (self.is_chunked, self.length) {
+            (true, length) => {
+                // A length beside chunks is a sign of smuggling: the chunks count, and nothing after them is believed.
+                headers.remove(CONTENT_LENGTH);
+                let is_reusable = persists && length.is_none() && !is_http10;
+                Decoder {
+                    left: Left::ChunkSize,
+                    is_reusable,
+                }
+            }
+            (false, Some(0)) => Decoder {
+                left: Left::Nothing,
+                is_reusable: persists,
+            },
+            (false, Some(length)) => Decoder {
+                left: Left::Bytes(length),
+                is_reusable: persists,
+            },
+            (false, None) => Decoder {
+                left: Left::UntilClose,
+                is_reusable: false,
+            },
+        }
+    }
+}
+
+/// A length is digits, which may come as a list of the same (RFC 9110 §8.6).
+fn parse_length(value: &HeaderValue) -> Option<u64> {
+    let mut lengths = value.to_str().ok()?.split(',').map(|text| {
+        let text = text.trim();
+        text.bytes()
+            .all(|byte| byte.is_ascii_digit())
+            .then(|| text.parse::<u64>().ok())
+            .flatten()
+    });
+    let first = lengths.next()??;
+    lengths.all(|other| other == Some(first)).then_some(first)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(text: &str) -> Head {
+        parse(text.as_bytes(), false).unwrap().unwrap().0
+    }
+
+    fn refused(text: &str) -> bool {
+        parse(text.as_bytes(), false).is_err()
+    }
+
+    #[test]
+    fn a_body_is_as_long_as_its_head_says() {
+        let left = |text: &str| head(text).decoder.left;
+        assert_eq!(
+            left("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n"),
+            Left::Bytes(5)
+        );
+        assert_eq!(
+            left("HTTP/1.1 200 OK\r\ncontent-length: 5, 5\r\n\r\n"),
+            Left::Bytes(5)
+        );
+        assert_eq!(
+            left("HTTP/1.1 200 OK\r\ntransfer-encoding: Chunked\r\n\r\n"),
+            Left::ChunkSize
+        );
+        assert_eq!(left("HTTP/1.1 200 OK\r\n\r\n"), Left::UntilClose);
+        assert_eq!(
+            left("HTTP/1.1 204 No Content\r\ncontent-length: 5\r\n\r\n"),
+            Left::Nothing
+        );
+        assert_eq!(left("HTTP/1.1 304 Not Modified\r\n\r\n"), Left::Nothing);
+    }
+
+    #[test]
+    fn a_head_that_reads_in_two_ways_is_refused_or_closes_its_connection() {
+        assert!(refused(
+            "HTTP/1.1 200 OK\r\ncontent-length: 5\r\ncontent-length: 6\r\n\r\n"
+        ));
+        assert!(refused("HTTP/1.1 200 OK\r\ncontent-length: +5\r\n\r\n"));
+        assert!(refused(
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: gzip\r\n\r\n"
+        ));
+        assert!(refused("HTTP/1.1 200 OK\r\na: b\r\n c\r\n\r\n"));
+        let both =
+            head("HTTP/1.1 200 OK\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n");
+        assert_eq!(both.decoder.left, Left::ChunkSize);
+        assert!(!both.decoder.is_reusable);
+        assert!(!both.headers.contains_key(CONTENT_LENGTH));
+    }
+
+    #[test]
+    fn a_connection_is_reused_only_where_the_answer_allows_it() {
+        let is_reusable = |text: &str| head(text).decoder.is_reusable;
+        assert!(is_reusable("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"));
+        assert!(!is_reusable(
+            "HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: Close\r\n\r\n"
+        ));
+        assert!(!is_reusable("HTTP/1.0 200 OK\r\ncontent-length: 0\r\n\r\n"));
+        assert!(is_reusable(
+            "HTTP/1.0 200 OK\r\ncontent-length: 0\r\nconnection: keep-alive\r\n\r\n"
+        ));
+        assert!(!is_reusable("HTTP/1.1 200 OK\r\n\r\n"));
+    }
+
+    #[test]
+    fn fields_of_this_hop_are_left_out() {
+        let head = head(
+            "HTTP/1.1 200 OK\r\nconnection: x-a, keep-alive\r\nkeep-alive: timeout=5\r\nx-a: 1\r\n\
+             x-admission-hold: 1m\r\nx-b: 2\r\nset-cookie: a\r\nset-cookie: b\r\n\r\n",
+        );
+        let names: Vec<_> = head.headers.keys().map(HeaderName::as_str).collect();
+        assert_eq!(names.len(), 2, "{names:?}");
+        assert_eq!(head.headers.get_all("set-cookie").iter().count(), 2);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_answer_makes_it_panic(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..256)) {
+            drop(parse(&[b"HTTP/1.1 200 OK\r\n", bytes.as_slice()].concat(), false));
+        }
+    }
+}
