@@ -15,7 +15,7 @@ use tokio::time::Sleep;
 use super::context::Context;
 use super::decode::Decoder;
 use super::incoming::Broken;
-use super::outgoing::Outgoing;
+use super::outgoing::{Outgoing, Stopped};
 use super::pool;
 use super::settings::Departed;
 use super::socket::Socket;
@@ -34,6 +34,9 @@ pub(super) enum BodyError {
     /// It is longer than allowed.
     #[error("the body is too long")]
     TooLarge,
+    /// The request broke off after its answer began.
+    #[error("the request's body broke off")]
+    Upload,
     /// Nothing moved for too long.
     #[error("the body stopped moving")]
     Idle,
@@ -125,8 +128,17 @@ impl Answer {
         if let Some(rest) = &mut self.rest {
             match rest.poll_write(socket, cx) {
                 Poll::Ready(Ok(())) => self.rest = None,
+                // Asked for more, a broken body would seem to end; so nobody asks, and the upstream is cut without its end.
+                Poll::Ready(Err(Stopped::Body)) => {
+                    (self.rest, self.decoder.is_reusable) = (None, false);
+                    self.broken = Some(BodyError::Upload);
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
                 // The answer counts, whatever becomes of the request; but the connection is not to be used again.
-                Poll::Ready(Err(_)) => self.decoder.is_reusable = false,
+                Poll::Ready(Err(Stopped::Upstream)) => {
+                    (self.rest, self.decoder.is_reusable) = (None, false);
+                }
                 Poll::Pending => {}
             }
         }
@@ -151,6 +163,13 @@ impl Answer {
                     .idle
                     .get_or_insert_with(|| Box::pin(tokio::time::sleep(idle_timeout)));
                 ready!(idle.as_mut().poll(cx));
+                // What is left of the request may have moved meanwhile.
+                let upload = self.rest.as_ref().and_then(|rest| rest.body().upload());
+                let due = upload.map(|upload| (upload.progress().0 + idle_timeout).into());
+                if let Some(due) = due.filter(|due| *due > idle.deadline()) {
+                    idle.as_mut().reset(due);
+                    ready!(idle.as_mut().poll(cx));
+                }
                 Poll::Ready(Some(Err(BodyError::Idle)))
             }
         }
@@ -164,6 +183,20 @@ impl ResponseBody {
             payload: Payload::Own(Some(bytes)),
             context,
         }
+    }
+
+    /// Reads an upstream's answer to its end, for nobody.
+    pub(super) async fn drain(mut self) {
+        if let Payload::Answer(answer) = &mut self.payload {
+            // Whoever drains has set its own bound.
+            answer.departed = Departed::Close;
+        }
+        let mut this = std::pin::pin!(self);
+        std::future::poll_fn(|cx| {
+            while let Some(Ok(_)) = ready!(this.as_mut().poll_frame(cx)) {}
+            Poll::Ready(())
+        })
+        .await;
     }
 
     /// An upstream's answer, with the context of its request.

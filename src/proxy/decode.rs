@@ -172,7 +172,9 @@ fn poll_trailers(socket: &mut Socket, cx: &mut Context<'_>) -> Poll<Result<Heade
                     let (Ok(name), Ok(value)) = (name, value) else {
                         return Poll::Ready(Err(Broken::Syntax("a trailer is malformed")));
                     };
-                    trailers.append(name, value);
+                    if super::headers::may_be_trailer(&name) {
+                        trailers.append(name, value);
+                    }
                 }
                 socket.consume(length);
                 return Poll::Ready(Ok(trailers));

@@ -101,7 +101,8 @@ async fn exchange(
         biased;
         answer = answer => answer,
         () = overdue(upstream, upload, started) => {
-            let is_uploading = upload.is_some_and(|upload| !upload.progress().1);
+            let is_uploading =
+                upload.is_some_and(|upload| !upload.progress().1) && !request.is_blocked();
             let late = if is_uploading { Refusal::ClientTimeout } else { Refusal::UpstreamTimeout };
             Err(Failed::Refusal(late))
         }

@@ -101,6 +101,13 @@ pub(super) fn check(head: &Parts, seen: &Seen) -> Result<(), &'static str> {
     if !target.starts_with('/') && !is_of_server {
         return Err("the target is no path");
     }
+    if head
+        .uri
+        .authority()
+        .is_some_and(|authority| authority.as_str().contains('@'))
+    {
+        return Err("the target names a user");
+    }
     let host = head.headers.get(HOST).map(HeaderValue::as_bytes);
     if host.is_some_and(|host| !host.iter().all(|&byte| is_of_authority(byte))) {
         return Err("the Host field holds what no host does");
@@ -365,6 +372,28 @@ fn prepared(text: String) -> HeaderValue {
 /// The target's path and query, for the log and the admin API.
 pub(super) fn target(head: &Parts) -> Option<PathAndQuery> {
     head.uri.path_and_query().cloned()
+}
+
+/// Whether a field may come behind a body: none that frames it, directs it, or speaks for the gate (RFC 9110 §6.5.1).
+pub(super) fn may_be_trailer(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    !matches!(
+        name,
+        "content-length"
+            | "transfer-encoding"
+            | "host"
+            | "connection"
+            | "te"
+            | "trailer"
+            | "upgrade"
+            | "content-encoding"
+            | "content-type"
+            | "content-range"
+            | "authorization"
+            | "cookie"
+            | "set-cookie"
+    ) && !name.starts_with("x-admission-")
+        && !name.starts_with("x-forwarded-")
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use hyper::ext::ReasonPhrase;
 use smallvec::SmallVec;
 
 use super::decode::{Decoder, Left};
@@ -39,6 +40,8 @@ pub(super) enum Broken {
 pub(super) struct Head {
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
+    /// The words behind the status, where they are not the usual ones.
+    pub(super) reason: Option<ReasonPhrase>,
     /// The protocol it switches to, with a status of 101.
     pub(super) upgrade: Option<HeaderValue>,
     pub(super) decoder: Decoder,
@@ -88,6 +91,10 @@ fn parse(bytes: &[u8], is_head_request: bool) -> Result<Option<(Head, usize)>, B
         .and_then(|code| StatusCode::from_u16(code).ok());
     let status = status.ok_or(Broken::Syntax("its status is none"))?;
     let is_http10 = response.version == Some(0);
+    let reason = response
+        .reason
+        .filter(|words| Some(*words) != status.canonical_reason());
+    let reason = reason.and_then(|words| ReasonPhrase::try_from(words.as_bytes()).ok());
     // One copy of the head, which all values share.
     let shared = Bytes::copy_from_slice(&bytes[..length]);
     let mut meaning = Meaning::default();
@@ -113,6 +120,7 @@ fn parse(bytes: &[u8], is_head_request: bool) -> Result<Option<(Head, usize)>, B
         Head {
             status,
             headers,
+            reason,
             upgrade,
             decoder,
         },
@@ -130,6 +138,7 @@ fn part_of<'a>(copy: &'a [u8], original: &[u8], part: &[u8]) -> &'a [u8] {
 #[derive(Debug, Default)]
 struct Meaning {
     length: Option<u64>,
+    is_length_listed: bool,
     is_chunked: bool,
     closes: bool,
     keeps_alive: bool,
@@ -147,6 +156,7 @@ impl Meaning {
                 if self.length.is_some_and(|other| other != length) {
                     return Err(Broken::Syntax("it has two lengths"));
                 }
+                self.is_length_listed |= value.as_bytes().contains(&b',');
                 // The same length said twice is passed on once.
                 return Ok(self.length.replace(length).is_none());
             }
@@ -195,6 +205,10 @@ impl Meaning {
         headers: &mut HeaderMap,
     ) -> Decoder {
         debug_assert!(!headers.contains_key(CONNECTION), "it ends here");
+        if let Some(length) = self.length.filter(|_| self.is_length_listed) {
+            // A list of the same is passed on as one.
+            headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+        }
         let persists = !self.closes && (!is_http10 || self.keeps_alive);
         let has_none = is_head_request
             || status.is_informational()

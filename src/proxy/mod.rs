@@ -154,13 +154,13 @@ async fn admitted(
     let (mut answer, waiting) = oneshot::channel();
     tokio::spawn(async move {
         let mut exchange = std::pin::pin!(exchange(context, head, seen, body));
-        let response = tokio::select! {
-            response = &mut exchange => Ok(response),
-            () = answer.closed() => tokio::time::timeout(bound, exchange).await,
-        };
-        if let Ok(response) = response {
-            // Nobody there: dropping the response drains it, with the place held.
-            drop(answer.send(response));
+        tokio::select! {
+            // Should nobody be there any more, the response's drop drains it, with the place held.
+            response = &mut exchange => drop(answer.send(response)),
+            () = answer.closed() => {
+                let finished = async { exchange.await.into_body().drain().await };
+                drop(tokio::time::timeout(bound, finished).await);
+            }
         }
     });
     // The task ends without an answer only by a panic, which is told by a plain 500.
@@ -230,6 +230,9 @@ async fn exchange(
             let now = clock.now();
             let (mut response, ()) = Response::new(()).into_parts();
             (response.status, response.headers) = (head.status, head.headers);
+            if let Some(reason) = head.reason {
+                response.extensions.insert(reason);
+            }
             let in_flight = context.account_in_flight();
             respond::finish(&context, &mut response.headers, in_flight, now);
             context.answered(head.status.as_u16(), policy, now);

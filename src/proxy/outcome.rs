@@ -91,7 +91,9 @@ impl Refusal {
             Self::ClientTimeout => "the request's body stopped arriving",
             Self::NoResource => "nothing here answers to this method and path",
             Self::UpstreamUnreachable => "the service behind this gate cannot be reached",
-            Self::UpstreamBroke => "the service behind this gate closed the connection unanswered",
+            Self::UpstreamBroke => {
+                "the service behind this gate gave no answer, or none that HTTP allows"
+            }
             Self::UpstreamTimeout => "the service behind this gate did not answer in time",
         };
         text.into()

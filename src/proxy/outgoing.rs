@@ -72,6 +72,11 @@ impl Outgoing {
         self.is_body_over && self.written == self.buffer.len()
     }
 
+    /// Whether the upstream is behind: it has not taken what there is.
+    pub(super) fn is_blocked(&self) -> bool {
+        self.written < self.buffer.len()
+    }
+
     /// Whether the request can be sent anew: everything of it is still here, and it either never left or asks for nothing new.
     pub(super) fn can_rewind(&self, is_idempotent: bool) -> bool {
         self.holds_head && (self.written == 0 || (is_idempotent && self.is_body_over))
@@ -146,7 +151,8 @@ impl Outgoing {
     fn push_trailers(&mut self, trailers: &http::HeaderMap) {
         if self.framing == Framing::Chunked {
             self.buffer.extend_from_slice(b"0\r\n");
-            for (name, value) in trailers {
+            let passing = |name: &&http::HeaderName| super::headers::may_be_trailer(name);
+            for (name, value) in trailers.iter().filter(|(name, _)| passing(name)) {
                 super::headers::write_field(&mut self.buffer, name.as_str(), value.as_bytes());
             }
             self.buffer.extend_from_slice(b"\r\n");

@@ -15,6 +15,8 @@ use tokio::net::{TcpStream, UnixStream};
 const BUFFER: usize = 8 * 1024;
 /// What is read at once of a body that is longer than what was read ahead.
 const PIECE: usize = 64 * 1024;
+/// The same of a body whose length nobody knows: it may be a trickle.
+const PIECE_OF_UNKNOWN: usize = 16 * 1024;
 /// From here on it is cheaper to read into memory of its own than to copy out of the buffer.
 const LARGE: usize = 4 * 1024;
 
@@ -114,9 +116,16 @@ impl Socket {
         let left = usize::try_from(left).unwrap_or(usize::MAX);
         if self.unused().is_empty() {
             if left >= LARGE {
-                let mut piece = BytesMut::with_capacity(left.min(PIECE));
+                // Memory is taken when there is something to put into it.
+                ready!(self.stream.poll_read_ready(cx))?;
+                let room = if left == usize::MAX {
+                    PIECE_OF_UNKNOWN
+                } else {
+                    left.min(PIECE)
+                };
+                let mut piece = BytesMut::with_capacity(room);
                 {
-                    let mut read = std::pin::pin!(self.stream.read_limited(&mut piece, left));
+                    let mut read = std::pin::pin!(self.stream.read_limited(&mut piece, room));
                     ready!(read.as_mut().poll(cx))?;
                 }
                 return Poll::Ready(Ok(piece.freeze()));
@@ -140,9 +149,16 @@ impl Stream {
         }
     }
 
-    async fn read_limited(&mut self, piece: &mut BytesMut, left: usize) -> io::Result<usize> {
+    fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(stream) => stream.poll_read_ready(cx),
+            Self::Unix(stream) => stream.poll_read_ready(cx),
+        }
+    }
+
+    async fn read_limited(&mut self, piece: &mut BytesMut, limit: usize) -> io::Result<usize> {
         // The capacity may be more than was asked for; what follows the body must stay where it is.
-        let limit = left.min(PIECE) as u64;
+        let limit = limit as u64;
         match self {
             Self::Tcp(stream) => stream.take(limit).read_buf(piece).await,
             Self::Unix(stream) => stream.take(limit).read_buf(piece).await,

@@ -21,4 +21,5 @@ mod streams;
 mod support;
 mod tidy;
 mod tls;
+mod upload;
 mod upstream;
