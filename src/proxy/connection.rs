@@ -220,6 +220,7 @@ async fn drive<H: Future>(http: H, connection: &Connection, finish: impl Fn(Pin<
     let mut timer = std::pin::pin!(tokio::time::sleep(header_timeout.min(keep_alive)));
     let mut phase_changed = std::pin::pin!(connection.gate.phase_changed());
     let mut seen = None;
+    let mut is_registered = false;
     std::future::poll_fn(|cx| {
         let phase = connection.gate.phase();
         if seen != Some(phase) {
@@ -241,29 +242,38 @@ async fn drive<H: Future>(http: H, connection: &Connection, finish: impl Fn(Pin<
         if http.as_mut().poll(cx).is_ready() {
             return Poll::Ready(());
         }
-        watch(timer.as_mut(), deadline(), cx)
+        watch(timer.as_mut(), &mut is_registered, deadline(), cx)
     })
     .await;
 }
 
-/// Moves the timer to the deadline where it is nearer, and says when it has passed.
-fn watch(mut timer: Pin<&mut Sleep>, deadline: Deadline, cx: &mut Context<'_>) -> Poll<()> {
+/// Moves the timer to the deadline where it is nearer, and says when it has passed. A timer that was polled once wakes this
+/// task by itself; polling it again is left to when it was moved or has fired.
+fn watch(
+    mut timer: Pin<&mut Sleep>,
+    is_registered: &mut bool,
+    deadline: Deadline,
+    cx: &mut Context<'_>,
+) -> Poll<()> {
     if let Deadline::At(at) = deadline
         && Instant::from_std(at) < timer.deadline()
     {
         timer.as_mut().reset(at.into());
+        *is_registered = false;
     }
-    if timer.as_mut().poll(cx).is_pending() {
+    if *is_registered && !timer.is_elapsed() {
         return Poll::Pending;
     }
-    let now = timer.deadline();
-    let next = match deadline {
-        Deadline::At(at) if Instant::from_std(at) <= now => return Poll::Ready(()),
-        Deadline::At(at) => at.into(),
-        Deadline::Look(after) => now + after.max(Duration::from_millis(1)),
-    };
-    timer.as_mut().reset(next);
-    let _ = timer.as_mut().poll(cx);
+    *is_registered = true;
+    while timer.as_mut().poll(cx).is_ready() {
+        let now = timer.deadline();
+        let next = match deadline {
+            Deadline::At(at) if Instant::from_std(at) <= now => return Poll::Ready(()),
+            Deadline::At(at) => at.into(),
+            Deadline::Look(after) => now + after.max(Duration::from_millis(1)),
+        };
+        timer.as_mut().reset(next);
+    }
     Poll::Pending
 }
 
@@ -276,5 +286,5 @@ fn requests(
     Error = Infallible,
     Future: Send + 'static,
 > {
-    service_fn(move |request| super::serve(Arc::clone(&connection), request))
+    service_fn(move |request| super::serve(&connection, request))
 }

@@ -17,9 +17,9 @@ use super::connection::Connection;
 use super::outgoing::Framing;
 use super::settings::UpstreamSettings;
 use crate::admission::AccountName;
+use crate::telemetry::RequestId;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Room for a request's head of usual length.
 const HEAD: usize = 1024;
@@ -48,6 +48,7 @@ pub(super) struct Seen {
     pub(super) comes_in_chunks: bool,
     /// The protocol to switch to, if it is one that is tunnelled.
     pub(super) upgrade: Option<HeaderValue>,
+    request_id: Option<HeaderValue>,
     /// Fields that `Connection` names, which end here.
     named: SmallVec<[HeaderName; 4]>,
 }
@@ -69,6 +70,9 @@ pub(super) fn look(head: &Parts) -> Seen {
             "expect" => seen.is_continue_expected = true,
             "upgrade" => seen.upgrade = wanted_upgrade(&head.headers, value),
             "connection" => named_by_connection(value, &mut seen.named),
+            "x-request-id" if !value.is_empty() && value.len() <= REQUEST_ID_MAX => {
+                seen.request_id = Some(value.clone());
+            }
             "x-forwarded-for" => seen.has_forwarded_for = true,
             "x-forwarded-proto" => seen.has_forwarded_proto = true,
             "x-forwarded-host" => seen.has_forwarded_host = true,
@@ -128,21 +132,13 @@ fn is_chunked(value: &HeaderValue) -> bool {
         .eq_ignore_ascii_case(b"chunked")
 }
 
-/// The value of `x-request-id`: the client's, if it is of decent length, else a new one.
-pub(super) fn request_id(headers: &HeaderMap) -> HeaderValue {
-    let kept = headers
-        .get(X_REQUEST_ID)
-        .filter(|id| !id.is_empty() && id.len() <= REQUEST_ID_MAX);
-    kept.cloned().unwrap_or_else(|| {
-        const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        let random = fastrand::u128(..).to_be_bytes();
-        let mut text = [0; 32];
-        for (pair, byte) in text.chunks_exact_mut(2).zip(random) {
-            pair[0] = DIGITS[usize::from(byte >> 4)];
-            pair[1] = DIGITS[usize::from(byte & 15)];
-        }
-        HeaderValue::from_bytes(&text).expect("hexadecimal digits are a value")
-    })
+impl Seen {
+    /// The value of `x-request-id`: the client's, if it is of decent length, else a new one.
+    pub(super) fn request_id(&self) -> RequestId {
+        self.request_id
+            .clone()
+            .map_or_else(RequestId::new, RequestId::Kept)
+    }
 }
 
 /// What goes into a request's head beside what the client said.
@@ -152,7 +148,7 @@ pub(super) struct Added<'a> {
     pub(super) upstream: &'a UpstreamSettings,
     pub(super) account: &'a AccountName,
     pub(super) resource: &'a str,
-    pub(super) request_id: &'a HeaderValue,
+    pub(super) request_id: &'a RequestId,
     pub(super) is_body_empty: bool,
 }
 
@@ -433,9 +429,16 @@ mod tests {
 
     #[test]
     fn a_request_id_of_decent_length_is_kept_and_another_is_made() {
-        assert_eq!(request_id(&headers(&[("x-request-id", "abc")])), "abc");
-        let made = request_id(&HeaderMap::new());
-        assert_eq!(made.len(), 32);
-        assert_ne!(made, request_id(&HeaderMap::new()));
+        let id = |value: &str| {
+            let request = http::Request::builder()
+                .header("x-request-id", value)
+                .body(())
+                .unwrap();
+            look(&request.into_parts().0).request_id()
+        };
+        assert_eq!(id("abc").as_bytes(), b"abc");
+        let long = "x".repeat(REQUEST_ID_MAX + 1);
+        assert_eq!(id(&long).as_bytes().len(), 32);
+        assert_ne!(id("").as_bytes(), id("").as_bytes());
     }
 }

@@ -100,6 +100,10 @@ fn parse(bytes: &[u8], is_head_request: bool) -> Result<Option<(Head, usize)>, B
     let mut meaning = Meaning::default();
     let mut headers = HeaderMap::with_capacity(response.headers.len() + ADDED);
     for field in response.headers.iter() {
+        if field.name.eq_ignore_ascii_case("connection") {
+            meaning.connection(field.value);
+            continue;
+        }
         let name = HeaderName::from_bytes(field.name.as_bytes());
         let name = name.map_err(|_| Broken::Syntax("a field's name is none"))?;
         let value =
@@ -148,7 +152,21 @@ struct Meaning {
 }
 
 impl Meaning {
-    /// Notes what a field means; false if it ends here.
+    /// Notes what `Connection` says, the one field that nearly every answer has and nobody passes on.
+    fn connection(&mut self, value: &[u8]) {
+        for token in value.split(|&byte| byte == b',') {
+            let token = token.trim_ascii();
+            if token.eq_ignore_ascii_case(b"keep-alive") {
+                self.keeps_alive = true;
+            } else if token.eq_ignore_ascii_case(b"close") {
+                self.closes = true;
+            } else if let Ok(name) = HeaderName::from_bytes(token) {
+                self.named.push(name);
+            }
+        }
+    }
+
+    /// Notes what another field means; false if it ends here.
     fn take(&mut self, name: &HeaderName, value: &HeaderValue) -> Result<bool, Broken> {
         match name.as_str() {
             "content-length" => {
@@ -172,18 +190,6 @@ impl Meaning {
                     ));
                 }
                 self.is_chunked = true;
-            }
-            "connection" => {
-                for token in value.as_bytes().split(|&byte| byte == b',') {
-                    let token = token.trim_ascii();
-                    if token.eq_ignore_ascii_case(b"close") {
-                        self.closes = true;
-                    } else if token.eq_ignore_ascii_case(b"keep-alive") {
-                        self.keeps_alive = true;
-                    } else if let Ok(name) = HeaderName::from_bytes(token) {
-                        self.named.push(name);
-                    }
-                }
             }
             "upgrade" => self.upgrade = Some(value.clone()),
             "keep-alive"

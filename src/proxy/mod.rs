@@ -26,6 +26,7 @@ mod upload;
 mod upstream;
 
 use std::convert::Infallible;
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -57,11 +58,29 @@ pub use settings::{
 pub use tls::{Acceptor, TlsError, server_config};
 pub use upstream::Upstream;
 
-/// Answers one request.
-async fn serve(
-    connection: Arc<Connection>,
+/// Answers one request. What needs no waiting is done at once, so that the future holds only what forwarding needs: it is
+/// moved, and should be small.
+fn serve(
+    connection: &Arc<Connection>,
     request: Request<Incoming>,
-) -> Result<Response<ResponseBody>, Infallible> {
+) -> impl Future<Output = Result<Response<ResponseBody>, Infallible>> + Send + use<> {
+    let judged = judge(connection, request);
+    async move {
+        Ok(match judged {
+            Ok((context, head, seen, body)) => admitted(context, head, seen, body).await,
+            Err(refused) => *refused,
+        })
+    }
+}
+
+/// A request that has its place.
+type Admitted = (Box<Context>, Parts, Seen, Incoming);
+
+/// Classifies a request and acquires its place, or makes the answer that refuses it.
+fn judge(
+    connection: &Arc<Connection>,
+    request: Request<Incoming>,
+) -> Result<Admitted, Box<Response<ResponseBody>>> {
     let gate = &connection.gate;
     let started = gate.clock.now();
     let (head, body) = request.into_parts();
@@ -69,13 +88,13 @@ async fn serve(
     let seen = headers::look(&head);
     let found = headers::check(&head, &seen)
         .map_err(Refusal::HeadInvalid)
-        .and_then(|()| classify(&local, &head, &connection));
+        .and_then(|()| classify(&local, &head, connection));
     let class = match found {
         Ok(class) => class,
         Err(refusal) => {
             let _drained = RequestBody::new(body, None, seen.is_continue_expected, &gate.clock);
-            let context = context(&connection, local, None, &head, started);
-            return Ok(respond::refuse(context, &refusal, seen.is_grpc));
+            let context = context(connection, local, None, &head, &seen, started);
+            return Err(Box::new(respond::refuse(context, &refusal, seen.is_grpc)));
         }
     };
     let decision = gate
@@ -84,20 +103,17 @@ async fn serve(
     let decided = gate.clock.now();
     gate.stats
         .observe_decision(decided.saturating_duration_since(started));
-    let mut context = context(&connection, local, Some(&class), &head, started);
+    let mut context = context(connection, local, Some(&class), &head, &seen, started);
     match decision {
         Decision::Reject(rejection) => {
             let _drained = RequestBody::new(body, None, seen.is_continue_expected, &gate.clock);
-            Ok(respond::refuse(
-                context,
-                &Refusal::Limit(rejection),
-                seen.is_grpc,
-            ))
+            let refusal = Refusal::Limit(rejection);
+            Err(Box::new(respond::refuse(context, &refusal, seen.is_grpc)))
         }
         Decision::Admit(permit) => {
             context.hold(permit);
             context.forwarded_at = Some(decided);
-            Ok(admitted(context, head, seen, body).await)
+            Ok((context, head, seen, body))
         }
     }
 }
@@ -113,6 +129,7 @@ fn context(
     local: Arc<Local>,
     class: Option<&Class>,
     head: &Parts,
+    seen: &Seen,
     started: Instant,
 ) -> Box<Context> {
     let resource = class.map(|class| class.resource.0);
@@ -125,7 +142,7 @@ fn context(
         names.upstream,
         head.method.clone(),
         headers::target(head),
-        headers::request_id(&head.headers),
+        seen.request_id(),
         started,
         local.gate.live.next_id(),
     );

@@ -198,7 +198,7 @@ impl<'a> Line<'a> {
             cut: record.is_cut,
             client: record.client.map(|address| address.to_string()),
             protocol: record.protocol,
-            request_id: request.request_id.to_str().unwrap_or_default(),
+            request_id: std::str::from_utf8(request.request_id.as_bytes()).unwrap_or_default(),
         }
     }
 }

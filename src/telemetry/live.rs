@@ -46,6 +46,45 @@ impl State {
     }
 }
 
+/// What a request is known by from end to end.
+#[derive(Debug, Clone)]
+pub enum RequestId {
+    /// What the client sent.
+    Kept(HeaderValue),
+    /// 128 random bits in hexadecimal.
+    Made([u8; 32]),
+}
+
+impl RequestId {
+    /// A new one.
+    #[must_use]
+    pub fn new() -> Self {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let random = fastrand::u128(..).to_be_bytes();
+        let mut text = [0; 32];
+        for (pair, byte) in text.chunks_exact_mut(2).zip(random) {
+            pair[0] = DIGITS[usize::from(byte >> 4)];
+            pair[1] = DIGITS[usize::from(byte & 15)];
+        }
+        Self::Made(text)
+    }
+
+    /// The value as it stands in a head.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        match self {
+            Self::Kept(value) => value.as_bytes(),
+            Self::Made(text) => text,
+        }
+    }
+}
+
+impl Default for RequestId {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 /// One request, from its head to its last byte.
 #[derive(Debug)]
 pub struct Request {
@@ -62,7 +101,7 @@ pub struct Request {
     /// Its path and query, as received.
     pub target: Option<PathAndQuery>,
     /// The value of `x-request-id`, kept or made.
-    pub request_id: HeaderValue,
+    pub request_id: RequestId,
     /// When its head was complete.
     pub started: Instant,
     state: AtomicU8,
@@ -78,7 +117,7 @@ impl Request {
         upstream: Arc<str>,
         method: Method,
         target: Option<PathAndQuery>,
-        request_id: HeaderValue,
+        request_id: RequestId,
         started: Instant,
         id: u64,
     ) -> Self {

@@ -15,6 +15,6 @@ mod record;
 pub use access_log::{AccessLog, LogSettings, LogTarget};
 pub use audit::Auditor;
 pub use collector::{Sources, exposition};
-pub use live::{Entered, Live, Request, State};
+pub use live::{Entered, Live, Request, RequestId, State};
 pub use metrics::{DecisionWord, GateStats, ReloadResult, ResourceStats, ResourceTable};
 pub use record::Record;
