@@ -95,7 +95,7 @@ impl<'a> Lookup<'a> {
                 label(&self.labels.upstreams[usize::from(self.class.upstream.0)])
             }
             Dimension::Group => match self.class.group {
-                Some(group) => label(&self.labels.groups[usize::from(group.0)].label),
+                Some(group) => label(&self.labels.groups[usize::from(group.0)]),
                 None => (ABSENT, 0),
             },
             Dimension::ClientNetwork => match &self.class.network {

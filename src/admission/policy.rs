@@ -126,12 +126,7 @@ pub(super) struct Counting {
 pub(super) struct Labels {
     pub(super) resources: Vec<Label>,
     pub(super) upstreams: Vec<Label>,
-    pub(super) groups: Vec<GroupLabel>,
-}
-
-#[derive(Debug)]
-pub(super) struct GroupLabel {
-    pub(super) label: Label,
+    pub(super) groups: Vec<Label>,
 }
 
 /// The limits of one generation.
@@ -257,9 +252,7 @@ impl Policy {
                 groups: settings
                     .groups
                     .iter()
-                    .map(|group| GroupLabel {
-                        label: Label::new(&group.name),
-                    })
+                    .map(|group| Label::new(&group.name))
                     .collect(),
             },
             limits,

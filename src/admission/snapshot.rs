@@ -101,7 +101,7 @@ impl Policy {
                     let of_name = |label: &str| label.as_bytes() == value;
                     group = (0..)
                         .zip(&self.labels.groups)
-                        .find(|(_, known)| of_name(known.label.name()))
+                        .find(|(_, known)| of_name(known.name()))
                         .map(|(id, _)| super::GroupId(id));
                 }
                 _ => {}

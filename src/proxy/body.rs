@@ -6,7 +6,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll, ready};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
@@ -20,7 +20,6 @@ use super::pool;
 use super::settings::Departed;
 use super::socket::Socket;
 use super::upstream::Upstream;
-use crate::admission::Outcome;
 
 /// Why a body broke off.
 #[derive(Debug, thiserror::Error)]
@@ -185,12 +184,13 @@ impl ResponseBody {
         }
     }
 
-    /// Reads an upstream's answer to its end, for nobody.
+    /// The client left: reads the upstream's answer to its end, with the place held. Whoever drains sets the bound.
     pub(super) async fn drain(mut self) {
-        if let Payload::Answer(answer) = &mut self.payload {
-            // Whoever drains has set its own bound.
-            answer.departed = Departed::Close;
+        let mut held = self.context.take();
+        if let Some(context) = &mut held {
+            context.cut();
         }
+        // Dropped before the context: the upstream is cut, and then the place is given back.
         let mut this = std::pin::pin!(self);
         std::future::poll_fn(|cx| {
             while let Some(Ok(_)) = ready!(this.as_mut().poll_frame(cx)) {}
@@ -268,24 +268,9 @@ impl Drop for ResponseBody {
         let is_orphan = !context.has_failed() && tokio::runtime::Handle::try_current().is_ok();
         if let (Departed::Finish(bound), true) = (answer.departed, is_orphan) {
             let payload = std::mem::replace(&mut self.payload, Payload::Own(None));
-            if let Payload::Answer(answer) = payload {
-                tokio::spawn(finish_orphan(answer, context, bound));
-            }
+            let context = Some(context);
+            let orphan = Self { payload, context };
+            tokio::spawn(async move { drop(tokio::time::timeout(bound, orphan.drain()).await) });
         }
     }
-}
-
-/// The client left: reads the upstream's answer to its end, with the place held, for no longer than `bound`.
-async fn finish_orphan(mut answer: Answer, context: Box<Context>, bound: Duration) {
-    let drain = std::future::poll_fn(|cx| {
-        loop {
-            match ready!(answer.poll_frame(cx)) {
-                Some(Ok(_)) => {}
-                Some(Err(_)) => return Poll::Ready(Outcome::Ignore),
-                None => return Poll::Ready(Outcome::Success),
-            }
-        }
-    });
-    let _ = tokio::time::timeout(bound, drain).await;
-    drop(context);
 }
