@@ -1,20 +1,25 @@
-//! What a decision costs: uncontended, on one hot key, over a million keys, and when it is a refusal.
+//! What a decision costs: uncontended, on one hot key, over a million keys, and when it is a refusal; and what it costs to
+//! hand a place over while 100,000 requests of 10,000 accounts wait for it.
 //!
 //! Beside the registry run two naive limiters behind the same trait: one mutexed map, and a `DashMap`; both are spared
 //! everything that a registry does besides (peaks, hold times, idle cells), so the comparison flatters them.
 //! `decision_*` leaves the release out. The allocator counts: a decision over known keys shows none.
 //! Run with `cargo bench --bench admission`; only numbers of one run on one machine compare.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
+use std::future::Future as _;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock};
-use std::time::Instant;
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::{Duration, Instant};
 
 use divan::{AllocProfiler, Bencher, black_box};
 use parking_lot::Mutex;
 use tidegate::admission::{
-    AccountName, Class, Decision, Dimension, Ladder, LimitSettings, Mode, Permit, Policy,
-    PolicyResource, PolicySettings, Priority, Registry, ResourceId, UpstreamId,
+    AccountName, Class, Decision, Dimension, Ladder, LimitSettings, Mode, Order, Permit, Policy,
+    PolicyResource, PolicySettings, Priority, Queue, Registry, ResourceId, Step, Turn, UpstreamId,
+    Wait,
 };
 use tidegate::clock::Clock;
 
@@ -43,8 +48,8 @@ trait Limiter: Sync + Sized {
 }
 
 struct Tidegate {
-    registry: Registry,
-    policy: Policy,
+    registry: Arc<Registry>,
+    policy: Arc<Policy>,
     now: Instant,
 }
 
@@ -52,6 +57,19 @@ impl Limiter for Tidegate {
     type Permit = Permit;
 
     fn new(limits: usize, max: u32) -> Self {
+        Self::with(limits, max, &Ladder::reject(429))
+    }
+
+    fn acquire(&self, class: &Class) -> Option<Permit> {
+        match self.registry.acquire(&self.policy, class, self.now) {
+            Decision::Admit(permit) => Some(permit),
+            Decision::Wait(_) | Decision::Reject(_) => None,
+        }
+    }
+}
+
+impl Tidegate {
+    fn with(limits: usize, max: u32, ladder: &Ladder) -> Self {
         let per: [&[Dimension]; 4] = [
             &[Dimension::Account],
             &[Dimension::Account, Dimension::Resource],
@@ -70,7 +88,8 @@ impl Limiter for Tidegate {
             account_max: Vec::new(),
             group_max: Vec::new(),
             mode: Mode::Enforce,
-            ladder: Ladder::reject(429),
+            ladder: ladder.clone(),
+            guaranteed: Vec::new(),
         };
         let settings = PolicySettings {
             resources: vec![PolicyResource {
@@ -85,18 +104,8 @@ impl Limiter for Tidegate {
         let now = Clock::manual().now();
         Self {
             registry: Registry::new(),
-            policy: Policy::new(settings, None),
+            policy: Arc::new(Policy::new(settings, None)),
             now,
-        }
-    }
-
-    fn acquire(&self, class: &Class) -> Option<Permit> {
-        match self.registry.acquire(&self.policy, class, self.now) {
-            Decision::Admit(permit) => Some(permit),
-            Decision::Reject(rejection) => {
-                black_box(rejection);
-                None
-            }
         }
     }
 }
@@ -261,6 +270,104 @@ fn decision_four_keys<L: Limiter>(bencher: Bencher<'_, '_>) {
     let limiter = L::new(4, ROOMY);
     OWN.with(|class| drop(limiter.acquire(class)));
     bencher.bench(|| OWN.with(|class| limiter.acquire(black_box(class))));
+}
+
+fn patient() -> Ladder {
+    let queue = Queue {
+        length: u32::MAX,
+        per_account: u32::MAX,
+        timeout: Duration::from_secs(60),
+        order: Order::OldestFirst,
+    };
+    Ladder::new(vec![Step::Queue(queue)], 429)
+}
+
+/// The same where requests may wait for each of the four, and nobody does: what each account holds is counted too.
+#[divan::bench(sample_size = 256, sample_count = 200)]
+fn decision_four_keys_that_queue(bencher: Bencher<'_, '_>) {
+    let limiter = Tidegate::with(4, ROOMY, &patient());
+    OWN.with(|class| drop(limiter.acquire(class)));
+    bencher.bench(|| OWN.with(|class| limiter.acquire(black_box(class))));
+}
+
+/// One step of a crowd: a place is given back, the next of 100,000 in 10,000 accounts gets it, and another begins to wait.
+#[divan::bench(sample_size = 256, sample_count = 200)]
+fn hand_over_in_a_crowd(bencher: Bencher<'_, '_>) {
+    const ACCOUNTS: usize = 10_000;
+    const WAITERS: usize = 100_000;
+    let limiter = Tidegate::with(4, ROOMY, &patient());
+    let mut crowded = Tidegate::with(0, 0, &patient());
+    let mut whole = limiter
+        .policy
+        .limits()
+        .next()
+        .expect("a limit")
+        .settings()
+        .clone();
+    (whole.per, whole.max) = (Vec::new(), 100);
+    let settings = PolicySettings {
+        resources: vec![PolicyResource {
+            name: "calls".into(),
+            upstream: UpstreamId(0),
+            is_exempt: false,
+        }],
+        upstreams: vec!["api".into()],
+        groups: Vec::new(),
+        limits: vec![whole],
+    };
+    crowded.policy = Arc::new(Policy::new(settings, None));
+    let classes: Vec<_> = (0..ACCOUNTS).map(|number| class(account(number))).collect();
+    let ask = |number: usize| {
+        let class = &classes[number % ACCOUNTS];
+        crowded
+            .registry
+            .acquire(&crowded.policy, class, crowded.now)
+    };
+    let mut held: VecDeque<_> = (0..100)
+        .filter_map(|number| match ask(number) {
+            Decision::Admit(permit) => Some(permit),
+            _ => None,
+        })
+        .collect();
+    // By flow: the one that is served next cannot be told from outside, so all are looked at by their wakers.
+    let served: Arc<Mutex<VecDeque<usize>>> = Arc::default();
+    let mut waits: Vec<Option<Wait>> = Vec::new();
+    let begin = |index: usize, waits: &mut Vec<Option<Wait>>| {
+        let Decision::Wait(mut wait) = ask(index) else {
+            unreachable!("all places are taken")
+        };
+        let waker = Waker::from(Arc::new(Served(index, Arc::clone(&served))));
+        assert!(
+            Pin::new(&mut wait)
+                .poll(&mut Context::from_waker(&waker))
+                .is_pending()
+        );
+        if index < waits.len() {
+            waits[index] = Some(wait);
+        } else {
+            waits.push(Some(wait));
+        }
+    };
+    (0..WAITERS).for_each(|index| begin(index, &mut waits));
+    bencher.bench_local(|| {
+        drop(held.pop_front());
+        let index = served.lock().pop_front().expect("somebody was served");
+        let wait = waits[index].as_mut().expect("it waits");
+        let turn = Pin::new(wait).poll(&mut Context::from_waker(Waker::noop()));
+        if let Poll::Ready(Turn::Admit(permit)) = turn {
+            held.push_back(permit);
+        }
+        begin(index, &mut waits);
+    });
+}
+
+/// Notes who was served.
+struct Served(usize, Arc<Mutex<VecDeque<usize>>>);
+
+impl Wake for Served {
+    fn wake(self: Arc<Self>) {
+        self.1.lock().push_back(self.0);
+    }
 }
 
 /// Take and give on the very same key from all threads.

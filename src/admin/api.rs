@@ -11,6 +11,7 @@ use hyper::body::Incoming;
 use serde_json::{Value, json};
 
 use super::{Ask, Operations, guard};
+use crate::admission::Reason;
 use crate::telemetry::State;
 
 type Answer = Response<Full<Bytes>>;
@@ -46,6 +47,7 @@ pub(super) async fn answer(operations: &dyn Operations, request: Request<Incomin
         (["v1", "status"], "GET" | "HEAD") => json_answer(StatusCode::OK, &status(operations)),
         (["v1", "limits", name, "keys"], "GET" | "HEAD") => keys(operations, name, &query),
         (["v1", "requests"], "GET" | "HEAD") => requests(operations, &query),
+        (["v1", "requests", id], "DELETE") => cancel(operations, id),
         (["v1", "config"], "GET" | "HEAD") => {
             json_answer(StatusCode::OK, &operations.configuration())
         }
@@ -67,10 +69,11 @@ pub(super) async fn answer(operations: &dyn Operations, request: Request<Incomin
             _,
         ) => not_allowed("GET, HEAD"),
         (["v1", "reload" | "explain"], _) => not_allowed("POST"),
+        (["v1", "requests", _], _) => not_allowed("DELETE"),
         _ => problem(
             StatusCode::NOT_FOUND,
             "there are /live /ready /metrics /v1/status /v1/limits/{name}/keys /v1/requests \
-             /v1/config, and POST /v1/reload /v1/explain",
+             /v1/config, POST /v1/reload /v1/explain, and DELETE /v1/requests/{id}",
         ),
     }
 }
@@ -95,7 +98,7 @@ fn status(operations: &dyn Operations) -> Value {
                 "mode": limit.mode.as_str(),
                 "max": limit.max,
                 "in_flight": limit.in_flight,
-                "queued": 0,
+                "queued": limit.queued,
                 "keys": limit.keys,
             })
         })
@@ -104,7 +107,7 @@ fn status(operations: &dyn Operations) -> Value {
         "generation": operations.generation(),
         "uptime_seconds": operations.uptime().as_secs(),
         "in_flight": snapshot.in_flight,
-        "queued": 0,
+        "queued": snapshot.queued,
         "limits": limits,
         "upstreams": operations.upstreams(),
     })
@@ -137,7 +140,7 @@ fn keys(operations: &dyn Operations, name: &str, query: &Query<'_>) -> Answer {
                 "key": key,
                 "in_flight": row.in_flight,
                 "max": row.max,
-                "queued": 0,
+                "queued": row.queued,
                 "peak": row.peak,
             })
         })
@@ -181,6 +184,30 @@ fn requests(operations: &dyn Operations, query: &Query<'_>) -> Answer {
         .map(|(_, row)| row)
         .collect();
     json_answer(StatusCode::OK, &Value::Array(rows))
+}
+
+/// Ends the wait of a request.
+fn cancel(operations: &dyn Operations, id: &str) -> Answer {
+    let found = id.parse().ok().and_then(|id| operations.live().find(id));
+    let Some(request) = found else {
+        return problem(
+            StatusCode::NOT_FOUND,
+            "no request of that id is in progress; /v1/requests lists them",
+        );
+    };
+    let registry = operations.registry();
+    let is_ended = request
+        .ticket()
+        .is_some_and(|ticket| registry.dismiss(ticket, Reason::Cancelled));
+    if is_ended {
+        tracing::info!(id, account = %request.account, "wait cancelled");
+        text(StatusCode::NO_CONTENT, "")
+    } else {
+        problem(
+            StatusCode::CONFLICT,
+            "the request does not wait any more; only waiting requests can be cancelled",
+        )
+    }
 }
 
 fn row(request: &crate::telemetry::Request, state: State, age: Duration) -> Value {

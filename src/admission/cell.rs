@@ -2,7 +2,8 @@
 //!
 //! A cell does not know its maximum; the number comes from the policy of the moment, so raising or lowering is
 //! right by construction. Taking is by compare-exchange, never add-then-undo: N+1 are never counted, not even for
-//! an instant. A removed cell is marked dead, and nobody counts in it again. Never blocks, never looks at time.
+//! an instant. Who waits for a place stands in the same word, so that a release and a newcomer learn of him by what they do
+//! anyway. A removed cell is marked dead, and nobody counts in it again. Never blocks, never looks at time.
 
 use std::sync::Arc;
 
@@ -10,8 +11,10 @@ use super::hold::Scope;
 use super::key::Key;
 use super::sync::{AtomicU64, Ordering};
 
-/// In flight: the low 32 bits. Bits 32 to 62 are kept for waiters, so that one load sees both.
+/// In flight: the low 32 bits.
 const IN_FLIGHT: u64 = 0xFFFF_FFFF;
+/// One waiter; they are counted in bits 32 to 62, so that one load sees both.
+const WAITER: u64 = 1 << 32;
 /// Set once, from an empty word only; a dead cell is out of the registry or on its way out.
 const DEAD: u64 = 1 << 63;
 
@@ -42,8 +45,8 @@ impl Count {
         }
     }
 
-    /// Takes `cost` places if they fit under `max`.
-    pub(super) fn take(&self, cost: u32, max: u32) -> Take {
+    /// Takes `cost` places if they fit under `max`, and if nobody waits for them or it is the taker's turn.
+    pub(super) fn take(&self, cost: u32, max: u32, is_in_turn: bool) -> Take {
         // Relaxed: the compare-exchange below decides; this is only a guess of what it will find.
         let mut word = self.word.load(Ordering::Relaxed);
         loop {
@@ -54,6 +57,9 @@ impl Count {
             let Some(taken) = in_flight.checked_add(cost).filter(|&taken| taken <= max) else {
                 return Take::Full(in_flight);
             };
+            if word >= WAITER && !is_in_turn {
+                return Take::Full(in_flight);
+            }
             // Acquire pairs with the release in `give`: what the last holder did is done before this one starts.
             match self.word.compare_exchange_weak(
                 word,
@@ -70,14 +76,47 @@ impl Count {
         }
     }
 
-    /// Gives `cost` places back. The caller took them, so the count is at least that.
-    pub(super) fn give(&self, cost: u32) {
+    /// Gives `cost` places back; true if somebody waits for them. The caller took them, so the count is at least that.
+    pub(super) fn give(&self, cost: u32) -> bool {
         // Release pairs with the acquire in `take`.
         let before = self.word.fetch_sub(u64::from(cost), Ordering::Release);
         debug_assert!(
             (before & IN_FLIGHT) as u32 >= cost,
             "a place was given back twice"
         );
+        before >= WAITER
+    }
+
+    /// Counts one who waits; false if the cell was removed.
+    ///
+    /// Whoever gives a place back after this sees it, for both change the same word: so a waiter that looks once more after
+    /// this has either seen the place, or will be served it.
+    pub(super) fn add_waiter(&self) -> bool {
+        let mut word = self.word.load(Ordering::Relaxed);
+        while word & DEAD == 0 {
+            // Acquire pairs with the release in `give`: the look that follows sees what was given back before.
+            match self.word.compare_exchange_weak(
+                word,
+                word + WAITER,
+                Ordering::AcqRel,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) => return true,
+                Err(found) => word = found,
+            }
+        }
+        false
+    }
+
+    /// Counts one less who waits.
+    pub(super) fn remove_waiter(&self) {
+        let before = self.word.fetch_sub(WAITER, Ordering::Release);
+        debug_assert!(before >= WAITER, "a waiter left twice");
+    }
+
+    /// How many wait.
+    pub(super) fn waiting(&self) -> u32 {
+        ((self.word.load(Ordering::Relaxed) & !DEAD) >> 32) as u32
     }
 
     /// Marks an unused cell as removed; false when somebody is in it.
@@ -145,8 +184,9 @@ pub(super) struct Cell {
 const _: () = assert!(size_of::<Cell>() == 128 - 16);
 
 impl Cell {
-    pub(super) fn take(&self, cost: u32, max: u32) -> Take {
-        let take = self.count.take(cost, max);
+    /// Takes places and notes that the cell is used.
+    pub(super) fn take(&self, cost: u32, max: u32, is_in_turn: bool) -> Take {
+        let take = self.count.take(cost, max, is_in_turn);
         if matches!(take, Take::Taken(_)) && !self.used.load(Ordering::Relaxed) {
             self.used.store(true, Ordering::Relaxed);
         }
@@ -162,49 +202,74 @@ mod tests {
     #[test]
     fn the_place_above_the_maximum_is_refused() {
         let count = Count::new();
-        assert_eq!(count.take(2, 3), Take::Taken(2));
-        assert_eq!(count.take(2, 3), Take::Full(2));
-        assert_eq!(count.take(1, 3), Take::Taken(3));
+        assert_eq!(count.take(2, 3, false), Take::Taken(2));
+        assert_eq!(count.take(2, 3, false), Take::Full(2));
+        assert_eq!(count.take(1, 3, false), Take::Taken(3));
         count.give(3);
         assert_eq!(count.in_flight(), 0);
     }
 
     #[test]
     fn a_maximum_of_zero_is_closed() {
-        assert_eq!(Count::new().take(1, 0), Take::Full(0));
+        assert_eq!(Count::new().take(1, 0, false), Take::Full(0));
+    }
+
+    // A34: who comes while others wait takes nothing, although a place is free.
+    #[test]
+    fn a_newcomer_does_not_overtake_those_who_wait() {
+        let count = Count::new();
+        assert_eq!(count.take(1, 2, false), Take::Taken(1));
+        assert!(count.add_waiter());
+        assert_eq!(count.take(1, 2, false), Take::Full(1));
+        assert_eq!(count.take(1, 2, true), Take::Taken(2));
+        count.remove_waiter();
+        assert!(!count.give(1));
+        assert_eq!(count.take(1, 2, false), Take::Taken(2));
+    }
+
+    #[test]
+    fn a_cell_somebody_waits_for_cannot_be_removed() {
+        let count = Count::new();
+        assert!(count.add_waiter());
+        assert!(!count.kill());
+        assert_eq!(count.waiting(), 1);
+        count.remove_waiter();
+        assert!(count.kill());
+        assert!(!count.add_waiter());
+        assert_eq!(count.waiting(), 0);
     }
 
     // A11: a maximum lowered below what is in flight kills nothing and admits nothing.
     #[test]
     fn a_lowered_maximum_admits_nobody_until_the_count_drains() {
         let count = Count::new();
-        assert_eq!(count.take(5, 5), Take::Taken(5));
-        assert_eq!(count.take(1, 2), Take::Full(5));
+        assert_eq!(count.take(5, 5, false), Take::Taken(5));
+        assert_eq!(count.take(1, 2, false), Take::Full(5));
         count.give(4);
-        assert_eq!(count.take(1, 2), Take::Taken(2));
+        assert_eq!(count.take(1, 2, false), Take::Taken(2));
     }
 
     #[test]
     fn a_cell_in_use_cannot_be_removed_and_a_removed_one_cannot_be_used() {
         let count = Count::new();
-        assert_eq!(count.take(1, 1), Take::Taken(1));
+        assert_eq!(count.take(1, 1, false), Take::Taken(1));
         assert!(!count.kill());
         count.give(1);
         assert!(count.kill());
-        assert_eq!(count.take(1, 1), Take::Dead);
+        assert_eq!(count.take(1, 1, false), Take::Dead);
     }
 
     #[test]
     fn a_cost_that_would_overflow_the_count_does_not_fit() {
         let count = Count::new();
-        assert_eq!(count.take(u32::MAX, u32::MAX), Take::Taken(u32::MAX));
-        assert_eq!(count.take(1, u32::MAX), Take::Full(u32::MAX));
+        assert_eq!(count.take(u32::MAX, u32::MAX, false), Take::Taken(u32::MAX));
+        assert_eq!(count.take(1, u32::MAX, false), Take::Full(u32::MAX));
     }
 
     #[test]
     fn the_peak_outlives_its_interval_by_one() {
         let count = Count::new();
-        let _ = count.take(7, 9);
+        let _ = count.take(7, 9, false);
         count.give(6);
         assert_eq!(count.peak(), 7);
         count.turn_peak();
@@ -227,9 +292,9 @@ mod loom_tests {
             let count = Arc::new(Count::new());
             let other = {
                 let count = Arc::clone(&count);
-                thread::spawn(move || count.take(1, 1))
+                thread::spawn(move || count.take(1, 1, false))
             };
-            let mine = count.take(1, 1);
+            let mine = count.take(1, 1, false);
             let other = other.join().unwrap();
             let taken = [mine, other]
                 .iter()
@@ -249,14 +314,14 @@ mod loom_tests {
                 .map(|_| {
                     let count = Arc::clone(&count);
                     thread::spawn(move || {
-                        if let Take::Taken(in_flight) = count.take(1, 2) {
+                        if let Take::Taken(in_flight) = count.take(1, 2, false) {
                             assert!(in_flight <= 2);
                             count.give(1);
                         }
                     })
                 })
                 .collect();
-            if let Take::Taken(in_flight) = count.take(2, 2) {
+            if let Take::Taken(in_flight) = count.take(2, 2, false) {
                 assert_eq!(in_flight, 2);
                 count.give(2);
             }
@@ -276,7 +341,7 @@ mod loom_tests {
                 let count = Arc::clone(&count);
                 thread::spawn(move || count.kill())
             };
-            let take = count.take(1, 1);
+            let take = count.take(1, 1, false);
             let removed = remover.join().unwrap();
             assert_eq!(removed, take == Take::Dead, "{take:?}");
             if take == Take::Taken(1) {
@@ -291,7 +356,7 @@ mod loom_tests {
     fn a_release_races_with_a_removal_without_losing_the_count() {
         loom::model(|| {
             let count = Arc::new(Count::new());
-            assert_eq!(count.take(1, 1), Take::Taken(1));
+            assert_eq!(count.take(1, 1, false), Take::Taken(1));
             let holder = {
                 let count = Arc::clone(&count);
                 thread::spawn(move || count.give(1))
@@ -299,7 +364,7 @@ mod loom_tests {
             let removed = count.kill();
             holder.join().unwrap();
             assert_eq!(count.in_flight(), 0);
-            assert_eq!(count.take(1, 1) == Take::Dead, removed);
+            assert_eq!(count.take(1, 1, false) == Take::Dead, removed);
         });
     }
 }

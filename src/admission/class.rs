@@ -116,7 +116,7 @@ pub struct UpstreamId(pub u16);
 pub struct GroupId(pub u16);
 
 /// Who goes first when not everybody can.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub enum Priority {
     /// Waits for the others.
     Low,

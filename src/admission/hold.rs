@@ -4,7 +4,10 @@
 //! gives the drain rate that an honest Retry-After is made of (reference: `Retry-After` from `L / h`). It is a
 //! moving average over sampled permits: good to a few percent, which whole seconds do not show. Never per key.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{OnceLock, Weak};
+
+use super::registry::Registry;
 
 /// One of this many finished permits is sampled once there is an estimate: a shared line a request is too dear.
 const SAMPLED: u32 = 8;
@@ -20,6 +23,10 @@ pub(super) struct Scope {
     /// In shadow mode: how many it would have admitted, and how many refused.
     pub(super) would_admit: AtomicU64,
     pub(super) would_reject: AtomicU64,
+    /// Requests that sleep in a `slow` step of this limit.
+    pub(super) slowed: AtomicU32,
+    /// Who serves those that wait for its cells; set before the first one waits.
+    pub(super) registry: OnceLock<Weak<Registry>>,
 }
 
 impl Scope {
@@ -30,6 +37,8 @@ impl Scope {
             mean_hold: AtomicU64::new(0),
             would_admit: AtomicU64::new(0),
             would_reject: AtomicU64::new(0),
+            slowed: AtomicU32::new(0),
+            registry: OnceLock::new(),
         }
     }
 

@@ -4,29 +4,40 @@
 //! gives itself back when dropped. [`Registry::acquire`] is the one question the rest of the program asks.
 //! Never reads a header, a file or the wall clock: a [`Class`] and an instant come in, a [`Decision`] goes out.
 
+mod acquire;
+mod ask;
 mod cell;
 mod class;
+mod fairness;
 mod hold;
 mod key;
 mod ladder;
 mod permit;
+mod plan;
 mod policy;
 mod registry;
 mod rejection;
+mod serve;
 mod snapshot;
 mod sync;
+mod waiting;
 
+pub use ask::{Ask, Story};
 pub use class::{
     AccountName, AccountNameError, Class, ClientNetwork, GroupId, Priority, ResourceId, UpstreamId,
     Value,
 };
 pub use key::{Dimension, Label};
-pub use ladder::{Ladder, Step};
+pub use ladder::{Ladder, Order, Overage, Queue, Slow, Step};
 pub use permit::{Outcome, Permit};
-pub use policy::{Limit, LimitSettings, Mode, Policy, PolicyGroup, PolicyResource, PolicySettings};
+pub use policy::{
+    Guarantee, Guaranteed, Limit, LimitSettings, Mode, Policy, PolicyGroup, PolicyResource,
+    PolicySettings,
+};
 pub use registry::Registry;
 pub use rejection::{Reason, Rejection};
 pub use snapshot::{KeyUse, LimitUse, Snapshot};
+pub use waiting::{Ticket, Turn, Wait};
 
 /// The answer to [`Registry::acquire`].
 #[derive(Debug)]
@@ -34,6 +45,8 @@ pub use snapshot::{KeyUse, LimitUse, Snapshot};
 pub enum Decision {
     /// The request fits every limit that applies to it, and holds its places.
     Admit(Permit),
+    /// It may wait for its places.
+    Wait(Wait),
     /// It does not; nothing was taken.
     Reject(Box<Rejection>),
 }

@@ -8,7 +8,9 @@ use std::time::Instant;
 
 use smallvec::SmallVec;
 
+use super::ask::Story;
 use super::cell::Cell;
+use super::class::AccountName;
 
 /// How a request ended, as far as limits want to learn from it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,7 +34,12 @@ pub struct Permit {
     pub(super) taken_at: Instant,
     pub(super) account_in_flight: u32,
     pub(super) would_reject: Option<Arc<str>>,
+    /// What became of the request before; most have none.
+    pub(super) story: Option<Box<Story>>,
 }
+
+/// Cells of permits that were given back, for whose places somebody waits.
+pub(super) type Awaited = SmallVec<[Arc<Cell>; 2]>;
 
 impl Permit {
     /// Requests of this account in flight when the permit was given, this one counted.
@@ -45,6 +52,17 @@ impl Permit {
     #[must_use]
     pub fn would_reject(&self) -> Option<&Arc<str>> {
         self.would_reject.as_ref()
+    }
+
+    /// What became of the request before it got its places, if it did not get them at once.
+    #[must_use]
+    pub fn story(&self) -> Option<&Story> {
+        self.story.as_deref()
+    }
+
+    /// The work begins now, which for a request that waited is later than it asked.
+    pub fn begin(&mut self, now: Instant) {
+        self.taken_at = now;
     }
 
     /// The ids of the cells in which the permit holds places, and how many, for the auditor.
@@ -62,13 +80,39 @@ impl Permit {
     }
 }
 
+impl Permit {
+    /// Gives all places back; gives the cells that somebody waits for.
+    pub(super) fn give_back(&mut self) -> Awaited {
+        let mut awaited = Awaited::new();
+        // What an account holds of a cell was taken after the cell: whoever is served next by it sees it given back.
+        while let Some(cell) = self.cells.pop() {
+            if cell.count.give(self.cost) {
+                awaited.push(cell);
+            }
+        }
+        awaited
+    }
+
+    fn account_name(&self) -> Option<AccountName> {
+        AccountName::new(self.account.as_ref()?.key.values().next()?).ok()
+    }
+}
+
 impl Drop for Permit {
     fn drop(&mut self) {
-        for cell in &self.cells {
-            cell.count.give(self.cost);
-        }
+        let awaited = self.give_back();
         if let Some(account) = &self.account {
             account.count.give(1);
+        }
+        if awaited.is_empty() {
+            return;
+        }
+        let account = self.account_name();
+        for cell in awaited {
+            let registry = cell.scope.registry.get().and_then(std::sync::Weak::upgrade);
+            if let Some(registry) = registry {
+                registry.serve(cell, account);
+            }
         }
     }
 }

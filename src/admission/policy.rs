@@ -13,7 +13,8 @@ use super::cell::Cell;
 use super::class::{AccountName, Class, GroupId, ResourceId, UpstreamId};
 use super::hold::Scope;
 use super::key::{Dimension, Label, Lookup};
-use super::ladder::Ladder;
+use super::ladder::{Ladder, Step};
+use super::plan::Plan;
 use super::registry::free_cell;
 
 /// What a limit does with a request that does not fit.
@@ -67,6 +68,26 @@ pub struct LimitSettings {
     pub mode: Mode,
     /// How.
     pub ladder: Ladder,
+    /// Places that some have for sure: while they have less, what falls free is theirs first. Others may use them meanwhile.
+    pub guaranteed: Vec<Guarantee>,
+}
+
+/// Places that an account or a group has for sure under one limit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Guarantee {
+    /// Who.
+    pub who: Guaranteed,
+    /// How many.
+    pub min: u32,
+}
+
+/// Who has a guarantee.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Guaranteed {
+    /// One account.
+    Account(AccountName),
+    /// The accounts of a group, together.
+    Group(GroupId),
 }
 
 /// A resource, as far as limits care.
@@ -87,6 +108,8 @@ pub struct PolicyGroup {
     pub name: String,
     /// Who is in it.
     pub accounts: Vec<AccountName>,
+    /// How many places one of its accounts gets for each place of an account with weight 1, where both wait.
+    pub weight: u32,
 }
 
 /// Everything a policy is made of.
@@ -111,6 +134,19 @@ pub struct Limit {
     pub(super) real: Counting,
     /// The count that would have been: without the requests that this limit would have refused.
     pub(super) paper: Counting,
+    /// What each account holds of a key that several share, where some may wait for it: fairness goes by it.
+    pub(super) occupancy: Option<Occupancy>,
+    /// In the order of `guaranteed`: what those who have a guarantee hold of all keys.
+    pub(super) shares: Vec<Arc<Cell>>,
+    /// What it counts on, in one text.
+    pub(super) axis: Arc<str>,
+}
+
+/// Counts without a maximum, by key and account.
+#[derive(Debug, Clone)]
+pub(super) struct Occupancy {
+    pub(super) counting: Counting,
+    pub(super) dimensions: Arc<[Dimension]>,
 }
 
 /// One of a limit's two counts.
@@ -134,15 +170,12 @@ pub(super) struct Labels {
 pub struct Policy {
     pub(super) limits: Vec<Limit>,
     pub(super) labels: Labels,
-    plans: Vec<Plan>,
+    pub(super) plans: Vec<Plan>,
+    /// For upstreams that requests may be sent to instead of their resource's own.
+    rerouted: HashMap<(ResourceId, UpstreamId), Plan, ahash::RandomState>,
     group_of: HashMap<AccountName, GroupId, ahash::RandomState>,
-}
-
-/// Indexes of the limits that apply to one resource.
-#[derive(Debug, Default)]
-pub(super) struct Plan {
-    pub(super) enforced: Vec<u16>,
-    pub(super) shadow: Vec<u16>,
+    weights: Vec<u32>,
+    by_scope: HashMap<u64, u16, ahash::RandomState>,
 }
 
 impl Counting {
@@ -160,13 +193,34 @@ impl Limit {
             Some(same) => (same.real.clone(), same.paper.clone()),
             None => (Counting::new(&settings.per), Counting::new(&settings.per)),
         };
+        let shares = settings.guaranteed.iter().enumerate().map(|(at, of)| {
+            let same = previous.and_then(|previous| {
+                let known = previous.settings.guaranteed.get(at)?;
+                (known.who == of.who).then(|| Arc::clone(&previous.shares[at]))
+            });
+            same.unwrap_or_else(|| free_cell(&real.scope))
+        });
         Self {
             name: settings.name.as_str().into(),
             account_max: settings.account_max.iter().copied().collect(),
+            occupancy: Occupancy::of(&settings, previous),
+            shares: shares.collect(),
+            axis: settings.per_names.join(",").into(),
             settings,
             real,
             paper,
         }
+    }
+
+    /// The guarantee that a class falls under: its account's own, else its group's.
+    pub(super) fn share_of(&self, class: &Class) -> Option<usize> {
+        let guaranteed = &self.settings.guaranteed;
+        if guaranteed.is_empty() {
+            return None;
+        }
+        let of = |wanted| guaranteed.iter().position(|share| share.who == wanted);
+        of(Guaranteed::Account(class.account))
+            .or_else(|| class.group.and_then(|group| of(Guaranteed::Group(group))))
     }
 
     /// The name that users see.
@@ -199,7 +253,7 @@ impl Limit {
         self.max_for(Some(&class.account), class.group)
     }
 
-    fn covers(&self, resource: ResourceId, upstream: UpstreamId) -> bool {
+    pub(super) fn covers(&self, resource: ResourceId, upstream: UpstreamId) -> bool {
         let settings = &self.settings;
         settings
             .resources
@@ -210,6 +264,28 @@ impl Limit {
                 .upstreams
                 .as_ref()
                 .is_none_or(|only| only.contains(&upstream))
+    }
+}
+
+impl Occupancy {
+    fn of(settings: &LimitSettings, previous: Option<&Limit>) -> Option<Self> {
+        let is_shared = !settings.per.contains(&Dimension::Account);
+        if !(settings.mode == Mode::Enforce && settings.ladder.queues() && is_shared) {
+            return None;
+        }
+        let known = previous.and_then(|previous| previous.occupancy.clone());
+        Some(known.unwrap_or_else(|| {
+            let dimensions: Vec<_> = settings
+                .per
+                .iter()
+                .copied()
+                .chain([Dimension::Account])
+                .collect();
+            Self {
+                counting: Counting::new(&dimensions),
+                dimensions: dimensions.into(),
+            }
+        }))
     }
 }
 
@@ -225,16 +301,33 @@ impl Policy {
                 Limit::new(limit, same)
             })
             .collect();
-        let plans = settings.resources.iter().zip(0..).map(|(resource, id)| {
-            if resource.is_exempt {
-                return Plan::default();
-            }
-            Plan::new(&limits, ResourceId(id), resource.upstream)
+        let plan = |(resource, id): (&PolicyResource, u16), upstream| {
+            let covering = if resource.is_exempt { &[] } else { &*limits };
+            Plan::new(covering, ResourceId(id), upstream)
+        };
+        let resources = || settings.resources.iter().zip(0..);
+        let plans = resources().map(|of| plan(of, of.0.upstream)).collect();
+        let others = limits
+            .iter()
+            .flat_map(|limit| limit.settings.ladder.steps())
+            .filter_map(|step| match step {
+                Step::Reroute(upstream) => Some(*upstream),
+                _ => None,
+            });
+        let others: std::collections::BTreeSet<_> = others.collect();
+        let rerouted = others.iter().flat_map(|&upstream| {
+            resources().map(move |of| ((ResourceId(of.1), upstream), plan(of, upstream)))
         });
-        let plans = plans.collect();
         let groups = settings.groups.iter().zip(0..);
         Self {
             plans,
+            rerouted: rerouted.collect(),
+            weights: settings.groups.iter().map(|group| group.weight).collect(),
+            by_scope: limits
+                .iter()
+                .zip(0..)
+                .map(|(limit, index)| (limit.real.scope.id, index))
+                .collect(),
             group_of: groups
                 .flat_map(|(group, id)| group.accounts.iter().map(move |&name| (name, GroupId(id))))
                 .collect(),
@@ -308,8 +401,28 @@ impl Policy {
         fresh.map(|limit| Arc::clone(&limit.name)).collect()
     }
 
+    /// The limits that apply to a class where it is to be sent.
     pub(super) fn plan(&self, class: &Class) -> &Plan {
-        &self.plans[usize::from(class.resource.0)]
+        let own = &self.plans[usize::from(class.resource.0)];
+        if own.upstream == class.upstream {
+            return own;
+        }
+        self.rerouted
+            .get(&(class.resource, class.upstream))
+            .unwrap_or(own)
+    }
+
+    /// How many places an account gets for each of an account with weight 1.
+    pub(super) fn weight_of(&self, class: &Class) -> u32 {
+        class
+            .group
+            .map_or(1, |group| self.weights[usize::from(group.0)])
+    }
+
+    /// The limit that counts in a scope.
+    pub(super) fn by_scope(&self, scope: u64) -> Option<&Limit> {
+        let index = *self.by_scope.get(&scope)?;
+        Some(&self.limits[usize::from(index)])
     }
 
     pub(super) fn lookup<'a>(
@@ -328,26 +441,18 @@ impl Policy {
     }
 }
 
-impl Plan {
-    fn new(limits: &[Limit], resource: ResourceId, upstream: UpstreamId) -> Self {
-        let mut order: Vec<(u16, &Limit)> = (0..).zip(limits).collect();
-        order.retain(|(_, limit)| limit.covers(resource, upstream));
-        order.sort_by_key(|(index, limit)| {
-            (
-                std::cmp::Reverse(limit.settings.per.len()),
-                limit.settings.max,
-                *index,
-            )
-        });
-        let of_mode = |mode| {
-            let these = order
-                .iter()
-                .filter(move |(_, limit)| limit.settings.mode == mode);
-            these.map(|(index, _)| *index).collect()
-        };
-        Self {
-            enforced: of_mode(Mode::Enforce),
-            shadow: of_mode(Mode::Shadow),
+impl Policy {
+    /// The key by which an account's part of a shared key is found.
+    pub(super) fn occupancy_lookup<'a>(
+        &'a self,
+        occupancy: &'a Occupancy,
+        class: &'a Class,
+    ) -> Lookup<'a> {
+        Lookup {
+            scope: occupancy.counting.scope.id,
+            dimensions: &occupancy.dimensions,
+            class,
+            labels: &self.labels,
         }
     }
 }

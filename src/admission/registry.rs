@@ -1,27 +1,25 @@
-//! All cells, in shards; and the one question: may this request go on?
+//! All cells, in shards.
 //!
 //! A shard's lock is held for one lookup, and not at all when the thread's own cache knows the cell; the cache is
 //! safe because a removed cell is marked dead. Memory is bounded by the work in hand: a cell that nobody uses goes
 //! after one to two sweeps, and earlier, oldest first, when more than [`IDLE_CELLS_MAX`] wait for theirs. Never removes a
-//! cell in use. A request that lost a race for one of its places gives the others back, and may so have been in
-//! another's way for a moment; it never held a place that was not free.
+//! cell in use, or one that somebody waits for.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Instant;
+use std::sync::{Arc, Weak};
 
 use hashbrown::HashTable;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 
-use super::cell::{Cell, Count, Take};
+use super::cell::{Cell, Count};
 use super::class::{AccountName, Class};
 use super::hold::Scope;
 use super::key::{Dimension, Lookup};
 use super::policy::{Counting, Limit, Policy};
-use super::{Decision, Permit, Reason, Rejection, Step};
+use super::waiting::Room;
 
 /// Enough that sixteen threads seldom meet; a power of two.
 const SHARDS: usize = 64;
@@ -35,9 +33,12 @@ const CACHE_SLOTS: usize = 1024;
 /// All counts of the process.
 #[derive(Debug)]
 pub struct Registry {
+    pub(super) this: Weak<Self>,
     shards: Box<[Mutex<Shard>]>,
     /// The built-in count of every account, without maximum.
     pub(super) accounts: Counting,
+    /// Those who wait.
+    pub(super) room: Room,
 }
 
 /// Two cache lines apart, so that one shard's lock does not slow its neighbour's.
@@ -53,162 +54,20 @@ thread_local! {
     static CACHE: RefCell<Vec<Option<Arc<Cell>>>> = RefCell::new(vec![None; CACHE_SLOTS]);
 }
 
-impl Default for Registry {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl Registry {
-    /// An empty registry.
+    /// An empty registry. It is shared from the start, because permits that are given back find their way to those who
+    /// wait by it.
     #[must_use]
-    pub fn new() -> Self {
-        Self {
+    pub fn new() -> Arc<Self> {
+        Arc::new_cyclic(|this| Self {
+            this: Weak::clone(this),
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             accounts: Counting {
                 scope: Arc::new(Scope::new()),
                 only: None,
             },
-        }
-    }
-
-    /// Takes places for a request in every limit that applies, or in none.
-    pub fn acquire(&self, policy: &Policy, class: &Class, now: Instant) -> Decision {
-        let plan = policy.plan(class);
-        // `None` where nobody is counted yet; such a cell is made only once everything is known to fit.
-        let mut cells = SmallVec::<[(Option<Arc<Cell>>, u32); 6]>::new();
-        // Reading comes first: a request that cannot fit writes to no cell and makes none.
-        for &index in &plan.enforced {
-            let limit = &policy.limits[usize::from(index)];
-            let max = limit.max_of(class);
-            let cell = self.find(policy, limit, &limit.real, class);
-            let in_flight = cell.as_ref().map_or(0, |cell| cell.count.in_flight());
-            if in_flight.saturating_add(class.cost) > max {
-                return self.reject(policy, limit, class, max, in_flight);
-            }
-            cells.push((cell, max));
-        }
-        let mut permit = Permit {
-            cells: SmallVec::new(),
-            cost: class.cost,
-            account: None,
-            taken_at: now,
-            account_in_flight: 0,
-            would_reject: None,
-        };
-        for (&index, (cell, max)) in plan.enforced.iter().zip(cells) {
-            let limit = &policy.limits[usize::from(index)];
-            let cell = cell.unwrap_or_else(|| {
-                self.find_or_insert(&limit.real, policy.lookup(limit, &limit.real, class))
-            });
-            if let Err(in_flight) = self.take(&mut permit, policy, limit, cell, class, max) {
-                drop(permit);
-                return self.reject(policy, limit, class, max, in_flight);
-            }
-        }
-        for &index in &plan.shadow {
-            self.take_in_shadow(
-                &mut permit,
-                policy,
-                &policy.limits[usize::from(index)],
-                class,
-            );
-        }
-        permit.account_in_flight = self.take_of_account(&mut permit, policy, class);
-        Decision::Admit(permit)
-    }
-
-    /// Takes one cell into the permit; a removed one is looked up again.
-    fn take(
-        &self,
-        permit: &mut Permit,
-        policy: &Policy,
-        limit: &Limit,
-        mut cell: Arc<Cell>,
-        class: &Class,
-        max: u32,
-    ) -> Result<(), u32> {
-        loop {
-            match cell.take(class.cost, max) {
-                Take::Taken(_) => {
-                    permit.cells.push(cell);
-                    return Ok(());
-                }
-                Take::Full(in_flight) => return Err(in_flight),
-                Take::Dead => {
-                    cell =
-                        self.find_or_insert(&limit.real, policy.lookup(limit, &limit.real, class));
-                }
-            }
-        }
-    }
-
-    fn take_in_shadow(&self, permit: &mut Permit, policy: &Policy, limit: &Limit, class: &Class) {
-        let real = self.find_or_insert(&limit.real, policy.lookup(limit, &limit.real, class));
-        // Without a maximum only a removed cell or an overflowing count can be in the way.
-        let _ = self.take(permit, policy, limit, real, class, u32::MAX);
-        let max = limit.max_of(class);
-        loop {
-            let paper =
-                self.find_or_insert(&limit.paper, policy.lookup(limit, &limit.paper, class));
-            match paper.take(class.cost, max) {
-                Take::Taken(_) => {
-                    limit.real.scope.would_admit.fetch_add(1, Ordering::Relaxed);
-                    permit.cells.push(paper);
-                    return;
-                }
-                Take::Full(_) => {
-                    limit
-                        .real
-                        .scope
-                        .would_reject
-                        .fetch_add(1, Ordering::Relaxed);
-                    permit
-                        .would_reject
-                        .get_or_insert_with(|| Arc::clone(&limit.name));
-                    return;
-                }
-                Take::Dead => {}
-            }
-        }
-    }
-
-    fn take_of_account(&self, permit: &mut Permit, policy: &Policy, class: &Class) -> u32 {
-        loop {
-            let cell = self.find_or_insert(&self.accounts, self.account_lookup(policy, class));
-            match cell.take(1, u32::MAX) {
-                Take::Taken(in_flight) => {
-                    permit.account = Some(cell);
-                    return in_flight;
-                }
-                Take::Full(in_flight) => return in_flight,
-                Take::Dead => {}
-            }
-        }
-    }
-
-    fn reject(
-        &self,
-        policy: &Policy,
-        limit: &Limit,
-        class: &Class,
-        max: u32,
-        in_flight: u32,
-    ) -> Decision {
-        let Step::Reject { status } = limit.settings.ladder.last();
-        // Places come free at in_flight / hold a second; a closed limit or one without history says nothing.
-        let missing = f64::from(in_flight) + f64::from(class.cost) - f64::from(max);
-        let drain_seconds =
-            limit.real.scope.mean_hold_seconds() * missing / f64::from(in_flight.max(1));
-        Decision::Reject(Box::new(Rejection {
-            reason: Reason::LimitReached,
-            limit: Arc::clone(&limit.name),
-            status,
-            max,
-            in_flight,
-            account_in_flight: self.account_in_flight(policy, class),
-            drain_seconds,
-        }))
+            room: Room::default(),
+        })
     }
 
     /// What an account has in flight.
@@ -226,7 +85,7 @@ impl Registry {
         cell.map_or(0, |cell| cell.count.in_flight())
     }
 
-    fn account_lookup<'a>(&'a self, policy: &'a Policy, class: &'a Class) -> Lookup<'a> {
+    pub(super) fn account_lookup<'a>(&'a self, policy: &'a Policy, class: &'a Class) -> Lookup<'a> {
         let scope = self.accounts.scope.id;
         Lookup {
             scope,
@@ -236,7 +95,7 @@ impl Registry {
         }
     }
 
-    fn find(
+    pub(super) fn find(
         &self,
         policy: &Policy,
         limit: &Limit,
@@ -249,7 +108,7 @@ impl Registry {
         self.lookup_cell(&policy.lookup(limit, counting, class))
     }
 
-    fn find_or_insert(&self, counting: &Counting, lookup: Lookup<'_>) -> Arc<Cell> {
+    pub(super) fn find_or_insert(&self, counting: &Counting, lookup: Lookup<'_>) -> Arc<Cell> {
         if let Some(only) = &counting.only {
             return Arc::clone(only);
         }
@@ -259,13 +118,13 @@ impl Registry {
 
     fn lookup_cell(&self, lookup: &Lookup<'_>) -> Option<Arc<Cell>> {
         let hash = lookup.hash();
-        let cached = CACHE.try_with(|cache| {
-            let cache = cache.borrow();
-            let cell = cache[slot(hash)].as_ref()?;
-            (cell.hash == hash && cell.key.matches(lookup) && !cell.count.is_dead())
-                .then(|| Arc::clone(cell))
-        });
-        if let Ok(Some(cell)) = cached {
+        // The model checker runs its threads on one of the machine's, where they would share a cache.
+        let cached = if cfg!(feature = "loom") {
+            None
+        } else {
+            cached(lookup, hash)
+        };
+        if let Some(cell) = cached {
             return Some(cell);
         }
         let shard = self.shard(hash).lock();
@@ -350,7 +209,9 @@ impl Registry {
             .flat_map(|limit| [&limit.real, &limit.paper]);
         countings
             .filter_map(|counting| counting.only.as_deref())
-            .for_each(visit_cell);
+            .for_each(&mut visit_cell);
+        let shares = policy.limits.iter().flat_map(|limit| &limit.shares);
+        shares.for_each(|cell| visit_cell(cell));
     }
 
     /// The number of cells, in use and idle, for tests and the curious.
@@ -443,6 +304,17 @@ fn next_cell_id() -> u64 {
 )]
 fn slot(hash: u64) -> usize {
     hash as usize % CACHE_SLOTS
+}
+
+/// The cell as this thread remembers it.
+fn cached(lookup: &Lookup<'_>, hash: u64) -> Option<Arc<Cell>> {
+    let known = CACHE.try_with(|cache| {
+        let cache = cache.borrow();
+        let cell = cache[slot(hash)].as_ref()?;
+        (cell.hash == hash && cell.key.matches(lookup) && !cell.count.is_dead())
+            .then(|| Arc::clone(cell))
+    });
+    known.ok().flatten()
 }
 
 /// Puts a cell into this thread's cache; while the thread ends there is none.

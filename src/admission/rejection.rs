@@ -16,6 +16,14 @@ const JITTER: f64 = 0.5;
 pub enum Reason {
     /// A limit has no place left.
     LimitReached,
+    /// As many wait for a place as may.
+    QueueFull,
+    /// No place came free in time.
+    QueueTimeout,
+    /// The gate shuts down.
+    Draining,
+    /// An operator ended the wait.
+    Cancelled,
 }
 
 impl Reason {
@@ -24,6 +32,10 @@ impl Reason {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::LimitReached => "limit_reached",
+            Self::QueueFull => "queue_full",
+            Self::QueueTimeout => "queue_timeout",
+            Self::Draining => "draining",
+            Self::Cancelled => "cancelled",
         }
     }
 }
@@ -35,6 +47,8 @@ pub struct Rejection {
     pub reason: Reason,
     /// The limit that decided.
     pub limit: Arc<str>,
+    /// What it counts on, such as `account,resource`; empty where one count is for all.
+    pub axis: Arc<str>,
     /// Its HTTP status.
     pub status: u16,
     /// The maximum for this key.
@@ -74,6 +88,7 @@ mod tests {
         Rejection {
             reason: Reason::LimitReached,
             limit: "account".into(),
+            axis: "account".into(),
             status: 429,
             max: 1,
             in_flight: 1,

@@ -27,6 +27,8 @@ pub struct LimitUse {
     pub max: u32,
     /// In flight over all keys.
     pub in_flight: u64,
+    /// Requests that wait for a place, over all keys.
+    pub queued: u64,
     /// Keys with something in flight.
     pub keys: usize,
     /// In flight over maximum, of the fullest key.
@@ -44,6 +46,8 @@ pub struct KeyUse {
     pub in_flight: u32,
     /// Places there are.
     pub max: u32,
+    /// Requests that wait for one.
+    pub queued: u32,
     /// The most taken in the last interval of six seconds, or in this one.
     pub peak: u32,
 }
@@ -53,8 +57,10 @@ pub struct KeyUse {
 pub struct Snapshot {
     /// In the order of the file.
     pub limits: Vec<LimitUse>,
-    /// Places taken over all accounts.
+    /// Requests in flight over all accounts.
     pub in_flight: u64,
+    /// Requests that wait, whatever for.
+    pub queued: u64,
 }
 
 impl Limit {
@@ -66,6 +72,7 @@ impl Limit {
             mode: self.settings.mode,
             max: self.settings.max,
             in_flight: 0,
+            queued: 0,
             keys: 0,
             used_ratio: 0.0,
             would: (
@@ -77,7 +84,9 @@ impl Limit {
 }
 
 impl LimitUse {
-    fn add(&mut self, in_flight: u32, max: u32) {
+    fn add(&mut self, cell: &Cell, max: u32) {
+        let in_flight = cell.count.in_flight();
+        self.queued += u64::from(cell.count.waiting());
         if in_flight == 0 {
             return;
         }
@@ -123,19 +132,23 @@ impl Registry {
             .collect();
         let mut in_flight = 0;
         self.each_cell(|cell| {
-            let count = cell.count.in_flight();
             if cell.key.scope() == self.accounts.scope.id {
-                in_flight += u64::from(count);
+                in_flight += u64::from(cell.count.in_flight());
             } else if let Some(&index) = by_scope.get(&cell.key.scope()) {
-                limits[index].add(count, policy.max_of_key(&policy.limits[index], &cell.key));
+                limits[index].add(cell, policy.max_of_key(&policy.limits[index], &cell.key));
             }
         });
         for (limit, seen) in policy.limits.iter().zip(&mut limits) {
             if let Some(only) = &limit.real.only {
-                seen.add(only.count.in_flight(), limit.settings.max);
+                seen.add(only, limit.settings.max);
             }
         }
-        Snapshot { limits, in_flight }
+        let queued = self.waiting() as u64;
+        Snapshot {
+            limits,
+            in_flight,
+            queued,
+        }
     }
 
     /// The fullest keys of one limit, at most `top`, fullest first.
@@ -152,6 +165,7 @@ impl Registry {
                     .collect(),
                 in_flight: cell.count.in_flight(),
                 max: policy.max_of_key(limit, &cell.key),
+                queued: cell.count.waiting(),
                 peak: cell.count.peak(),
             });
             // However many keys there are, memory is for twice as many as asked for.

@@ -19,7 +19,7 @@ use pingora_core::services::background::{BackgroundService, background_service};
 use serde_json::{Value, json};
 
 use crate::admin::{self, Operations};
-use crate::admission::Policy;
+use crate::admission::{Policy, Reason};
 use crate::classify::Rules;
 use crate::clock::Clock;
 use crate::config::{self, Config, Diagnostic, Report, Secrets};
@@ -33,6 +33,8 @@ use crate::telemetry::{self, Auditor, ReloadResult, ResourceTable};
 const TICK: Duration = Duration::from_secs(1);
 /// Ticks in one interval of the peaks.
 const PEAK_TICKS: u32 = 6;
+/// After the end of a drain: how long the refusals of those who still waited may take on their way.
+const DISMISSED: Duration = Duration::from_millis(500);
 /// While shutting down: how long answers say `connection: close` before idle connections are closed. A client that was
 /// about to send on an idle connection has learned by then that it should not.
 const CLOSING: Duration = Duration::from_secs(2);
@@ -186,9 +188,14 @@ impl App {
             gate.enter_phase(Phase::Shutdown);
             gate.idle().await;
         };
-        let is_finished = tokio::time::timeout(settings.drain_timeout, finished)
-            .await
-            .is_ok();
+        let mut finished = std::pin::pin!(finished);
+        let in_time = tokio::time::timeout(settings.drain_timeout, &mut finished);
+        let mut is_finished = in_time.await.is_ok();
+        if !is_finished && gate.registry.waiting() > 0 {
+            // Who still waits is told, and has a moment to hear it.
+            gate.registry.dismiss_all(Reason::Draining);
+            is_finished = tokio::time::timeout(DISMISSED, finished).await.is_ok();
+        }
         for (address, _) in &self.0.listeners {
             if let Address::Unix(path) = address {
                 // pingora leaves the file behind; a missing one is as good as removed.

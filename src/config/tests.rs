@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::explain::{Explanation, explain};
 use super::{Config, Report, Secrets, load, needs_restart, parse, reference, schema};
-use crate::admission::{Policy, Step};
+use crate::admission::Policy;
 use crate::classify::{Peer, Rules};
 use crate::proxy::Address;
 
@@ -225,8 +225,7 @@ fn whoever_has_a_key_of_his_own_is_told_429_and_all_others_503() {
         let config = good(&format!(
             "{MINIMAL}limits: [{{ name: l, max: 1, {limit} }}]"
         ));
-        let Step::Reject { status } = config.policy.limits[0].ladder.last();
-        status
+        config.policy.limits[0].ladder.status()
     };
     assert_eq!(status("per: [account]"), 429);
     assert_eq!(status("per: [{ header: x }]"), 429);

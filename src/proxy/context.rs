@@ -4,14 +4,15 @@
 //! response's body or in a tunnel, and records itself exactly once, when dropped. Never copied.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
 use super::connection::Connection;
 use super::gate::{Local, Names, Route};
 use super::settings::StreamPolicy;
-use crate::admission::{Outcome, Permit};
+use super::upstream::Upstream;
+use crate::admission::{Outcome, Permit, Ticket, UpstreamId};
 use crate::telemetry::{DecisionWord, Entered, Record, Request, State};
 
 /// Everything about one request.
@@ -27,6 +28,11 @@ pub(super) struct Context {
     pub(super) reason: &'static str,
     pub(super) limit: Option<Arc<str>>,
     would_reject: Option<Arc<str>>,
+    pub(super) mark: Option<Arc<str>>,
+    /// How long it waited for its places, if it did.
+    pub(super) queue_wait: Option<Duration>,
+    /// Where it goes instead of its resource's upstream.
+    rerouted: Option<UpstreamId>,
     outcome: Outcome,
     /// When the request was sent on.
     pub(super) forwarded_at: Option<Instant>,
@@ -67,6 +73,9 @@ impl Context {
             reason: "none",
             limit: None,
             would_reject: None,
+            mark: None,
+            queue_wait: None,
+            rerouted: None,
             outcome: Outcome::Ignore,
             forwarded_at: None,
             head_at: None,
@@ -90,15 +99,62 @@ impl Context {
         ))
     }
 
+    /// Where it goes.
+    pub(super) fn upstream(&self) -> Option<&Arc<Upstream>> {
+        let (route, _) = self.route()?;
+        Some(self.rerouted.map_or(&route.upstream, |upstream| {
+            &self.local.generation.upstreams[usize::from(upstream.0)]
+        }))
+    }
+
+    /// Enters the request among the live ones as one that waits.
+    pub(super) fn wait(&mut self, ticket: Ticket) {
+        self.request.set_ticket(Some(ticket));
+        if self.entered.is_none() {
+            let live = &self.local.gate.live;
+            self.entered = Some(live.enter(Arc::clone(&self.request), None));
+        }
+    }
+
+    /// Goes on under another generation, in which its resource has another place.
+    pub(super) fn renew(&mut self, local: Arc<Local>, resource: u16) {
+        self.local = local;
+        self.resource = Some(resource);
+    }
+
+    /// The wait is over, one way or another.
+    pub(super) fn waited(&mut self, took: Duration) {
+        self.request.set_ticket(None);
+        self.queue_wait = Some(took);
+        if let Some((route, _)) = self.route() {
+            route.stats.observe_wait(took);
+        }
+    }
+
     /// Takes over the permit and enters the request among the live ones.
     pub(super) fn hold(&mut self, permit: Permit) {
         self.would_reject = permit.would_reject().cloned();
-        self.entered = Some(
-            self.local
-                .gate
-                .live
-                .enter(Arc::clone(&self.request), &permit),
-        );
+        if let Some(story) = permit.story() {
+            self.decision = DecisionWord::of(Some(story));
+            self.mark.clone_from(&story.mark);
+            self.rerouted = story.rerouted;
+        }
+        if self.rerouted.is_some()
+            && let Some(upstream) = self.upstream()
+        {
+            let request = Arc::new(self.request.rerouted(upstream.name().into()));
+            if let Some(entered) = &mut self.entered {
+                entered.replace(Arc::clone(&request));
+            }
+            self.request = request;
+        }
+        match &mut self.entered {
+            Some(entered) => entered.hold(&permit),
+            None => {
+                let live = &self.local.gate.live;
+                self.entered = Some(live.enter(Arc::clone(&self.request), Some(&permit)));
+            }
+        }
         self.hold = Hold::Own(permit);
     }
 
@@ -146,7 +202,7 @@ impl Context {
         }
     }
 
-    fn release_after(&mut self, bound: std::time::Duration) {
+    fn release_after(&mut self, bound: Duration) {
         let Hold::Own(permit) = std::mem::replace(&mut self.hold, Hold::None) else {
             return;
         };
@@ -188,9 +244,15 @@ impl Context {
 
 impl Drop for Context {
     fn drop(&mut self) {
-        let gate = &self.local.gate;
-        let now = gate.clock.now();
+        let now = self.local.gate.clock.now();
         self.connection.activity.end(now);
+        if self.request.state() == State::Queued {
+            // Dropped while it waits: its client has left. The status is the one that nginx logs for it.
+            self.waited(now.saturating_duration_since(self.request.started));
+            (self.status, self.reason) = (499, "client_departed");
+            self.decision = DecisionWord::Rejected;
+        }
+        let gate = &self.local.gate;
         // First out of the list, then the place: the auditor may see a count too many, never one too few.
         drop(self.entered.take());
         match std::mem::replace(&mut self.hold, Hold::None) {
@@ -225,6 +287,8 @@ impl Drop for Context {
                 reason: self.reason,
                 limit: self.limit.take(),
                 would_reject: self.would_reject.take(),
+                mark: self.mark.take(),
+                queue_wait: self.queue_wait,
                 bytes: self.sent,
                 duration: now.saturating_duration_since(self.request.started),
                 upstream,

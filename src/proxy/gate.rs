@@ -82,7 +82,7 @@ pub enum Phase {
 pub struct Gate {
     current: ArcSwap<Generation>,
     /// Every count.
-    pub registry: Registry,
+    pub registry: Arc<Registry>,
     /// Requests in progress.
     pub live: Arc<Live>,
     /// Figures of the gate as a whole.
@@ -155,7 +155,9 @@ impl Gate {
 
     /// Puts a generation in force: the one step of a reload that cannot fail.
     pub fn apply(&self, generation: Generation) {
+        let policy = Arc::clone(&generation.policy);
         self.current.store(Arc::new(generation));
+        self.registry.apply(&policy);
     }
 
     /// This thread's reference to the generation in force.

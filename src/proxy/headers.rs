@@ -149,6 +149,10 @@ pub(super) struct Added<'a> {
     pub(super) account: &'a AccountName,
     pub(super) resource: &'a str,
     pub(super) request_id: &'a RequestId,
+    /// The mark with which it goes over a limit.
+    pub(super) mark: Option<&'a str>,
+    /// How long it waited here.
+    pub(super) waited: Duration,
     pub(super) is_body_empty: bool,
 }
 
@@ -167,6 +171,10 @@ pub(super) fn write_head(head: &Parts, seen: &Seen, added: &Added<'_>) -> (Vec<u
         let is_passed = match name.as_str() {
             "content-length" => !std::mem::replace(&mut has_length, true),
             "cookie" => seen.cookies == 1,
+            "grpc-timeout" if !added.waited.is_zero() => {
+                write_grpc_timeout(&mut out, value, added.waited);
+                false
+            }
             text => is_passed_on(text, is_trusted) && !seen.named.contains(name),
         };
         if is_passed {
@@ -186,6 +194,9 @@ pub(super) fn write_head(head: &Parts, seen: &Seen, added: &Added<'_>) -> (Vec<u
     write_field(&mut out, "x-request-id", added.request_id.as_bytes());
     write_field(&mut out, "x-admission-account", added.account.as_bytes());
     write_field(&mut out, "x-admission-resource", added.resource.as_bytes());
+    if let Some(mark) = added.mark {
+        write_field(&mut out, "x-admission-mark", mark.as_bytes());
+    }
     if seen.takes_trailers {
         write_field(&mut out, "te", b"trailers");
     }
@@ -196,6 +207,21 @@ pub(super) fn write_head(head: &Parts, seen: &Seen, added: &Added<'_>) -> (Vec<u
     let framing = write_framing(&mut out, head, has_length, added.is_body_empty);
     out.extend_from_slice(b"\r\n");
     (out, framing)
+}
+
+/// What is left of the time that a gRPC client gave, after it waited here; at least a millisecond, for none means for ever.
+fn write_grpc_timeout(out: &mut Vec<u8>, value: &HeaderValue, waited: Duration) {
+    let Some(given) = value.to_str().ok().and_then(super::wait::grpc_timeout) else {
+        return write_field(out, "grpc-timeout", value.as_bytes());
+    };
+    let left = given.saturating_sub(waited).as_millis().max(1);
+    // Eight digits are all that the field may have; in seconds they last for three years.
+    let text = if left < 100_000_000 {
+        format!("{left}m")
+    } else {
+        format!("{}S", (left / 1_000).min(99_999_999))
+    };
+    write_field(out, "grpc-timeout", text.as_bytes());
 }
 
 /// One field with its line end.

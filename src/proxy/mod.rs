@@ -1,6 +1,6 @@
 //! The data plane: one request in one pass.
 //!
-//! `serve` reads like the request's life: classify, acquire, reject or forward, observe; recording and giving the place back
+//! `serve` reads like the request's life: classify, acquire, perhaps wait, reject or forward, observe; recording and giving the place back
 //! happen once, when the context is dropped at the last byte or the abort. Never knows the file, the admin API or the plugin.
 
 mod activity;
@@ -24,6 +24,7 @@ mod tls;
 mod upgrade;
 mod upload;
 mod upstream;
+mod wait;
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -36,7 +37,7 @@ use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use tokio::sync::oneshot;
 
-use crate::admission::{AccountName, Class, Decision};
+use crate::admission::{AccountName, Class, Decision, Wait};
 use crate::telemetry;
 
 use body::{Answer, ResponseBody};
@@ -67,53 +68,101 @@ fn serve(
     let judged = judge(connection, request);
     async move {
         Ok(match judged {
-            Ok((context, head, seen, body)) => admitted(context, head, seen, body).await,
-            Err(refused) => *refused,
+            Judged::Admitted(context, head, seen, body) => {
+                admitted(context, head, seen, body).await
+            }
+            // Boxed, as few requests wait and all are moved.
+            Judged::Waiting(waiting, wait) => Box::pin(waited(waiting, wait)).await,
+            Judged::Refused(refused) => *refused,
         })
     }
 }
 
-/// A request that has its place.
-type Admitted = (Box<Context>, Parts, Seen, Incoming);
+/// What became of a request at once.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "the large one is the usual one, and a box would cost every request an allocation"
+)]
+enum Judged {
+    Admitted(Box<Context>, Parts, Seen, RequestBody),
+    Waiting(Box<wait::Waiting>, Wait),
+    Refused(Box<Response<ResponseBody>>),
+}
+
+/// Waits for the request's places, and then goes on as if it had had them at once.
+async fn waited(mut waiting: Box<wait::Waiting>, wait: Wait) -> Response<ResponseBody> {
+    match wait::wait(&mut waiting, wait).await {
+        Ok(()) => {
+            let wait::Waiting {
+                context,
+                head,
+                seen,
+                body,
+            } = *waiting;
+            admitted(context, head, seen, body).await
+        }
+        Err(refusal) => {
+            let is_grpc = waiting.seen.is_grpc;
+            respond::refuse(waiting.context, &refusal, is_grpc)
+        }
+    }
+}
 
 /// Classifies a request and acquires its place, or makes the answer that refuses it.
-fn judge(
-    connection: &Arc<Connection>,
-    request: Request<Incoming>,
-) -> Result<Admitted, Box<Response<ResponseBody>>> {
+fn judge(connection: &Arc<Connection>, request: Request<Incoming>) -> Judged {
     let gate = &connection.gate;
     let started = gate.clock.now();
     let (head, body) = request.into_parts();
     let local = gate.local();
     let seen = headers::look(&head);
+    let settings = &local.generation.settings;
+    let body = RequestBody::new(
+        body,
+        settings.max_body,
+        seen.is_continue_expected,
+        &gate.clock,
+    );
     let found = headers::check(&head, &seen)
         .map_err(Refusal::HeadInvalid)
         .and_then(|()| classify(&local, &head, connection));
     let class = match found {
         Ok(class) => class,
         Err(refusal) => {
-            let _drained = RequestBody::new(body, None, seen.is_continue_expected, &gate.clock);
             let context = context(connection, local, None, &head, &seen, started);
-            return Err(Box::new(respond::refuse(context, &refusal, seen.is_grpc)));
+            return Judged::Refused(Box::new(respond::refuse(context, &refusal, seen.is_grpc)));
         }
     };
+    let deadline = || {
+        let header = settings.timeout_header.as_ref();
+        wait::client_deadline(&head, seen.is_grpc, header, started)
+    };
+    let policy = &local.generation.policy;
     let decision = gate
         .registry
-        .acquire(&local.generation.policy, &class, started);
+        .acquire_until(policy, &class, deadline, started);
     let decided = gate.clock.now();
     gate.stats
         .observe_decision(decided.saturating_duration_since(started));
     let mut context = context(connection, local, Some(&class), &head, &seen, started);
     match decision {
         Decision::Reject(rejection) => {
-            let _drained = RequestBody::new(body, None, seen.is_continue_expected, &gate.clock);
             let refusal = Refusal::Limit(rejection);
-            Err(Box::new(respond::refuse(context, &refusal, seen.is_grpc)))
+            Judged::Refused(Box::new(respond::refuse(context, &refusal, seen.is_grpc)))
         }
         Decision::Admit(permit) => {
             context.hold(permit);
             context.forwarded_at = Some(decided);
-            Ok((context, head, seen, body))
+            Judged::Admitted(context, head, seen, body)
+        }
+        Decision::Wait(wait) => {
+            context.wait(wait.ticket());
+            let waiting = wait::Waiting {
+                context,
+                head,
+                seen,
+                body,
+            };
+            Judged::Waiting(Box::new(waiting), wait)
         }
     }
 }
@@ -160,7 +209,7 @@ async fn admitted(
     context: Box<Context>,
     head: Parts,
     seen: Seen,
-    body: Incoming,
+    body: RequestBody,
 ) -> Response<ResponseBody> {
     let departed = context
         .route()
@@ -192,13 +241,14 @@ async fn exchange(
     mut context: Box<Context>,
     mut head: Parts,
     seen: Seen,
-    body: Incoming,
+    mut body: RequestBody,
 ) -> Response<ResponseBody> {
     let is_grpc = seen.is_grpc;
     let Some((route, names)) = context.route() else {
         return respond::refuse(context, &Refusal::NoResource, is_grpc);
     };
-    let (upstream, policy, departed) = (Arc::clone(&route.upstream), route.stream, route.departed);
+    let upstream = context.upstream().unwrap_or(&route.upstream);
+    let (upstream, policy, departed) = (Arc::clone(upstream), route.stream, route.departed);
     let settings = &upstream.settings;
     context
         .connection()
@@ -206,7 +256,6 @@ async fn exchange(
         .bound_stall(settings.idle_timeout);
     let max_body = context.local.generation.settings.max_body;
     let clock = upstream.clock();
-    let mut body = RequestBody::new(body, max_body, seen.is_continue_expected, clock);
     if max_body.is_some_and(|max| declared_length(&head).is_some_and(|length| length > max)) {
         return respond::refuse(context, &Refusal::BodyTooLarge, is_grpc);
     }
@@ -216,6 +265,8 @@ async fn exchange(
         account: &context.request.account,
         resource: &names.resource,
         request_id: &context.request.request_id,
+        mark: context.mark.as_deref(),
+        waited: context.queue_wait.unwrap_or_default(),
         is_body_empty: body.is_empty(),
     };
     let (bytes, framing) = headers::write_head(&head, &seen, &added);

@@ -3,8 +3,28 @@
 //! Split by fault: the client's, the limits', the upstream's. `respond` makes the HTTP answer of it, `context` the log
 //! line and the metric. Never carries what a client sent.
 
-use crate::admission::{Outcome, Rejection};
+use crate::admission::{Outcome, Reason, Rejection};
 use crate::classify::Fault;
+
+/// What a limit says to the client's developer.
+fn limited(rejection: &Rejection) -> String {
+    let Rejection {
+        limit,
+        max,
+        in_flight,
+        ..
+    } = rejection;
+    let taken = format!("{in_flight} of {max} places of the limit `{limit}` are taken");
+    match rejection.reason {
+        Reason::LimitReached => {
+            format!("{taken}; wait until requests in flight have finished, then retry")
+        }
+        Reason::QueueFull => format!("{taken}, and as many requests wait as may; retry later"),
+        Reason::QueueTimeout => format!("{taken}, and none came free in time; retry later"),
+        Reason::Draining => "this gate shuts down; retry, and another will answer".into(),
+        Reason::Cancelled => "an operator ended the wait of this request".into(),
+    }
+}
 
 /// Why the gate answers instead of the upstream.
 #[derive(Debug)]
@@ -66,16 +86,7 @@ impl Refusal {
     pub(super) fn detail(&self) -> String {
         let text = match self {
             Self::Limit(rejection) => {
-                let Rejection {
-                    limit,
-                    max,
-                    in_flight,
-                    ..
-                } = &**rejection;
-                return format!(
-                    "{in_flight} of {max} places of the limit `{limit}` are taken; \
-                     wait until requests in flight have finished, then retry"
-                );
+                return limited(rejection);
             }
             Self::Fault(Fault::AccountInvalid) => {
                 "the account's name must be 1 to 128 printable ASCII characters \
@@ -112,7 +123,10 @@ impl Refusal {
     /// The gRPC status (<https://grpc.io/docs/guides/status-codes/>) that says the same.
     pub(super) fn grpc_status(&self) -> u8 {
         match self {
-            Self::Limit(_) => 8,
+            Self::Limit(rejection) => match rejection.reason {
+                Reason::LimitReached | Reason::QueueFull | Reason::QueueTimeout => 8,
+                Reason::Draining | Reason::Cancelled => 14,
+            },
             Self::Fault(Fault::Unauthorized) => 16,
             Self::Fault(_) | Self::HeadInvalid(_) | Self::BodyInvalid | Self::BodyTooLarge => 3,
             Self::UpstreamTimeout | Self::ClientTimeout => 4,

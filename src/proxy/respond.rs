@@ -14,7 +14,7 @@ use super::body::ResponseBody;
 use super::context::Context;
 use super::headers;
 use super::outcome::Refusal;
-use crate::admission::Rejection;
+use crate::admission::{Reason, Rejection};
 use crate::classify::Fault;
 use crate::telemetry::DecisionWord;
 
@@ -36,6 +36,8 @@ struct Problem<'a> {
     reason: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     limit: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    per: Option<Vec<&'a str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     max: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -64,7 +66,10 @@ pub(super) fn refuse(
     if let Some(seconds) = retry_after {
         fields.insert(RETRY_AFTER, headers::number(seconds));
     }
-    if let Refusal::Limit(rejection) = refusal {
+    if let Refusal::Limit(rejection) = refusal
+        && rejection.reason != Reason::Draining
+        && rejection.reason != Reason::Cancelled
+    {
         ratelimit(fields, rejection, retry_after.unwrap_or(1));
     }
     if matches!(refusal, Refusal::Fault(Fault::Unauthorized)) {
@@ -140,6 +145,10 @@ fn problem(context: &Context, refusal: &Refusal, retry_after: Option<u32>) -> Re
         },
         reason: refusal.reason(),
         limit: rejection.map(|rejection| &*rejection.limit),
+        per: rejection.map(|rejection| {
+            let axis = rejection.axis.split(',');
+            axis.filter(|name| !name.is_empty()).collect()
+        }),
         max: rejection.map(|rejection| rejection.max),
         in_flight: rejection.map(|rejection| rejection.in_flight),
         account: context.request.account.as_str(),

@@ -58,6 +58,8 @@ pub struct Settings {
     pub concurrency_header: Option<HeaderName>,
     /// The response header that tells the seconds to the response's head.
     pub duration_header: Option<HeaderName>,
+    /// The request header that tells how long the client will wait.
+    pub timeout_header: Option<HeaderName>,
 }
 
 /// One place where clients connect.

@@ -4,6 +4,7 @@
 //! left of an upload that nobody wants any more is read for a moment, so that the client sees its answer and not a reset. Never
 //! reads a byte that nobody asked for.
 
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
@@ -21,6 +22,8 @@ use crate::clock::Clock;
 /// Of a refused or abandoned upload, so much is read before the connection is given up: without it the kernel's
 /// reset can destroy the answer on its way.
 const DRAINED_BYTES: usize = 256 * 1024;
+/// What is read of a body while its request waits for its places.
+const AHEAD_MAX: usize = 64 * 1024;
 /// And for so long.
 const DRAINED_FOR: Duration = Duration::from_secs(1);
 
@@ -92,8 +95,8 @@ pub(super) struct RequestBody(Option<Box<Sending>>);
 #[derive(Debug)]
 struct Sending {
     incoming: Incoming,
-    /// A frame that was looked at before the request was sent on.
-    first: Option<Frame<Bytes>>,
+    /// Frames that were read before the request was sent on.
+    ahead: VecDeque<Frame<Bytes>>,
     left: Option<u64>,
     upload: Arc<Upload>,
     /// Whether reading makes hyper ask the client to continue, so that it must not happen without need.
@@ -114,7 +117,7 @@ impl RequestBody {
         }
         Self(Some(Box::new(Sending {
             incoming,
-            first: None,
+            ahead: VecDeque::new(),
             left: max,
             upload: Arc::new(Upload::new(clock.clone())),
             is_expected,
@@ -133,7 +136,9 @@ impl RequestBody {
     /// Looks at what has arrived of a chunked body, so that framing that is broken from the start never reaches the
     /// upstream. Waits for nothing: one turn of the connection's task decodes what lies in its buffer.
     pub(super) async fn peek(&mut self) -> Result<(), UploadFault> {
-        let Some(sending) = self.0.as_mut().filter(|sending| !sending.is_expected) else {
+        let is_unseen =
+            |sending: &&mut Box<Sending>| !sending.is_expected && sending.ahead.is_empty();
+        let Some(sending) = self.0.as_mut().filter(is_unseen) else {
             return Ok(());
         };
         let mut turns = 0;
@@ -154,11 +159,40 @@ impl RequestBody {
                 Err(fault)
             }
             Poll::Ready(Some(Ok(frame))) => {
-                sending.first = Some(frame);
+                sending.ahead.push_back(frame);
                 Ok(())
             }
             Poll::Ready(None) | Poll::Pending => Ok(()),
         }
+    }
+}
+
+impl RequestBody {
+    /// Reads what comes while the request waits for its places, up to [`AHEAD_MAX`]: only of a body that was read can the
+    /// end of the connection behind it be seen. Ends with what is wrong with the body, and else never.
+    pub(super) async fn read_ahead(&mut self) -> UploadFault {
+        let Some(sending) = self.0.as_mut().filter(|sending| !sending.is_expected) else {
+            return std::future::pending().await;
+        };
+        let held = |frame: &Frame<Bytes>| frame.data_ref().map_or(0, Bytes::len);
+        let mut length: usize = sending.ahead.iter().map(held).sum();
+        std::future::poll_fn(|cx| {
+            while length < AHEAD_MAX {
+                match ready!(sending.poll_incoming(cx)) {
+                    Some(Ok(frame)) => {
+                        length += held(&frame);
+                        sending.ahead.push_back(frame);
+                    }
+                    Some(Err(_)) => {
+                        let fault = sending.upload.fault().unwrap_or(UploadFault::Broken);
+                        return Poll::Ready(fault);
+                    }
+                    None => return Poll::Pending,
+                }
+            }
+            Poll::Pending
+        })
+        .await
     }
 }
 
@@ -167,9 +201,16 @@ impl Sending {
         &mut self,
         cx: &mut TaskContext<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        if let Some(first) = self.first.take() {
-            return Poll::Ready(Some(Ok(first)));
+        match self.ahead.pop_front() {
+            Some(frame) => Poll::Ready(Some(Ok(frame))),
+            None => self.poll_incoming(cx),
         }
+    }
+
+    fn poll_incoming(
+        &mut self,
+        cx: &mut TaskContext<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         self.is_touched = true;
         match ready!(Pin::new(&mut self.incoming).poll_frame(cx)) {
             Some(Ok(frame)) => {
@@ -211,15 +252,15 @@ impl Body for RequestBody {
 
     fn is_end_stream(&self) -> bool {
         let is_over =
-            |sending: &Sending| sending.first.is_none() && sending.incoming.is_end_stream();
+            |sending: &Sending| sending.ahead.is_empty() && sending.incoming.is_end_stream();
         self.0.as_ref().is_none_or(|sending| is_over(sending))
     }
 
     fn size_hint(&self) -> SizeHint {
-        // A frame that was looked at belongs to a chunked body, whose size nobody knows.
+        // Of what was read ahead nobody keeps the sum: the head says how long the body is.
         match &self.0 {
             None => SizeHint::with_exact(0),
-            Some(sending) if sending.first.is_some() => SizeHint::default(),
+            Some(sending) if !sending.ahead.is_empty() => SizeHint::default(),
             Some(sending) => sending.incoming.size_hint(),
         }
     }

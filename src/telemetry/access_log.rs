@@ -163,6 +163,10 @@ struct Line<'a> {
     limit: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     would_reject: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mark: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    queue_wait: Option<f64>,
     duration: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
     upstream_duration: Option<f64>,
@@ -192,6 +196,8 @@ impl<'a> Line<'a> {
             reason: record.reason,
             limit: record.limit.as_deref(),
             would_reject: record.would_reject.as_deref(),
+            mark: record.mark.as_deref(),
+            queue_wait: record.queue_wait.map(|took| round(took.as_secs_f64())),
             duration: round(record.duration.as_secs_f64()),
             upstream_duration: record.upstream.map(|took| round(took.as_secs_f64())),
             bytes: record.bytes,

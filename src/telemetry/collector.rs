@@ -134,15 +134,15 @@ fn limits(snapshot: &Snapshot) -> Vec<MetricFamily> {
         gauges(names::IN_FLIGHT, &|limit| float(limit.in_flight)),
         gauges(names::LIMIT, &|limit| f64::from(limit.max)),
         gauges(names::USED_RATIO, &|limit| limit.used_ratio),
-        // No step of the ladder that is built waits, so nothing ever does.
-        gauges(names::QUEUED, &|_| 0.0),
+        gauges(names::QUEUED, &|limit| float(limit.queued)),
         gauges(names::KEYS, &|limit| float(limit.keys as u64)),
         family(names::SHADOW, MetricType::COUNTER, shadow.collect()),
     ]
 }
 
-fn resources(table: &ResourceTable) -> [MetricFamily; 2] {
+fn resources(table: &ResourceTable) -> [MetricFamily; 3] {
     let mut requests = Vec::new();
+    let mut waits = Vec::new();
     let mut upstream = Vec::new();
     for (name, stats) in table.all() {
         for decision in DecisionWord::ALL {
@@ -161,6 +161,7 @@ fn resources(table: &ResourceTable) -> [MetricFamily; 2] {
                 }
             }
         }
+        waits.push(histogram(&[("resource", &name)], &stats.wait));
         for (outcome, durations) in OUTCOMES.iter().zip(&stats.upstream) {
             let seen = histogram(&[("resource", &name), ("outcome", outcome)], durations);
             if seen.get_histogram().get_sample_count() > 0 {
@@ -171,6 +172,7 @@ fn resources(table: &ResourceTable) -> [MetricFamily; 2] {
     [
         family(names::REQUESTS, MetricType::COUNTER, requests),
         family(names::UPSTREAM, MetricType::HISTOGRAM, upstream),
+        family(names::QUEUE_WAIT, MetricType::HISTOGRAM, waits),
     ]
 }
 

@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use slab::Slab;
 use smallvec::SmallVec;
 
-use crate::admission::{AccountName, Permit};
+use crate::admission::{AccountName, Permit, Ticket};
 
 /// As many slabs as threads commonly serve; more threads share.
 const SHARDS: usize = 16;
@@ -24,6 +24,8 @@ const SHARDS: usize = 16;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum State {
+    /// It waits for its places.
+    Queued,
     /// Sent on; the response's head is awaited.
     Forwarded,
     /// The response is on its way.
@@ -33,12 +35,13 @@ pub enum State {
 }
 
 impl State {
-    const ALL: [Self; 3] = [Self::Forwarded, Self::Streaming, Self::Tunnel];
+    const ALL: [Self; 4] = [Self::Queued, Self::Forwarded, Self::Streaming, Self::Tunnel];
 
     /// The word that users see.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::Queued => "queued",
             Self::Forwarded => "forwarded",
             Self::Streaming => "streaming",
             Self::Tunnel => "tunnel",
@@ -105,6 +108,8 @@ pub struct Request {
     /// When its head was complete.
     pub started: Instant,
     state: AtomicU8,
+    /// How its wait can be ended, while it waits.
+    ticket: Mutex<Option<Ticket>>,
 }
 
 impl Request {
@@ -132,7 +137,41 @@ impl Request {
             request_id,
             started,
             state,
+            ticket: Mutex::new(None),
         }
+    }
+
+    /// The same request, sent elsewhere.
+    #[must_use]
+    pub fn rerouted(&self, upstream: Arc<str>) -> Self {
+        Self {
+            id: self.id,
+            account: self.account,
+            resource: Arc::clone(&self.resource),
+            upstream,
+            method: self.method.clone(),
+            target: self.target.clone(),
+            request_id: self.request_id.clone(),
+            started: self.started,
+            state: AtomicU8::new(self.state() as u8),
+            ticket: Mutex::new(None),
+        }
+    }
+
+    /// How its wait can be ended, if it waits.
+    #[must_use]
+    pub fn ticket(&self) -> Option<Ticket> {
+        *self.ticket.lock()
+    }
+
+    /// Notes that it waits, or, with `None`, waits no longer.
+    pub fn set_ticket(&self, ticket: Option<Ticket>) {
+        self.set_state(if ticket.is_some() {
+            State::Queued
+        } else {
+            State::Forwarded
+        });
+        *self.ticket.lock() = ticket;
     }
 
     /// What it is doing.
@@ -183,13 +222,13 @@ impl Live {
     }
 
     /// Enters a request until the returned value is dropped.
-    pub fn enter(self: &Arc<Self>, request: Arc<Request>, permit: &Permit) -> Entered {
+    pub fn enter(self: &Arc<Self>, request: Arc<Request>, permit: Option<&Permit>) -> Entered {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         thread_local!(static SHARD: usize = NEXT.fetch_add(1, Ordering::Relaxed) % SHARDS);
         let shard = SHARD.try_with(|shard| *shard).unwrap_or(0);
         let entry = Entry {
             request: Arc::clone(&request),
-            places: permit.places().collect(),
+            places: permit.into_iter().flat_map(Permit::places).collect(),
         };
         let key = self.shards[shard].lock().insert(entry);
         Entered {
@@ -208,6 +247,16 @@ impl Live {
                 .iter()
                 .for_each(|(_, entry)| visit(&entry.request));
         }
+    }
+
+    /// The request of that number, if it is in progress.
+    #[must_use]
+    pub fn find(&self, id: u64) -> Option<Arc<Request>> {
+        self.shards.iter().find_map(|shard| {
+            let slab = shard.lock();
+            let found = slab.iter().find(|(_, entry)| entry.request.id == id);
+            found.map(|(_, entry)| Arc::clone(&entry.request))
+        })
     }
 
     /// When the oldest request in progress started.
@@ -255,6 +304,24 @@ impl Entered {
     #[must_use]
     pub fn request(&self) -> &Arc<Request> {
         &self.request
+    }
+
+    /// Notes that the request got its places.
+    pub fn hold(&mut self, permit: &Permit) {
+        let mut slab = self.live.shards[self.shard].lock();
+        if let Some(entry) = slab.get_mut(self.key) {
+            entry.places = permit.places().collect();
+        }
+    }
+
+    /// Notes that the request is sent elsewhere.
+    pub fn replace(&mut self, request: Arc<Request>) {
+        let mut slab = self.live.shards[self.shard].lock();
+        if let Some(entry) = slab.get_mut(self.key) {
+            entry.request = Arc::clone(&request);
+        }
+        drop(slab);
+        self.request = request;
     }
 
     /// Notes that the request's permit was given back before its end.

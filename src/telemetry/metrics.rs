@@ -11,7 +11,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::names::REASONS;
-use crate::admission::Outcome;
+use crate::admission::{Outcome, Story};
 
 /// As many as threads commonly serve; more threads share.
 const SHARDS: usize = 8;
@@ -34,6 +34,22 @@ pub(super) const UPSTREAM_BOUNDS: [u64; 14] = [
     1_000_000_000,
     2_500_000_000,
     5_000_000_000,
+    10_000_000_000,
+    60_000_000_000,
+];
+
+/// Waits: from a moment's to the longest that anybody would configure for a client that stands by.
+pub(super) const WAIT_BOUNDS: [u64; 12] = [
+    1_000_000,
+    5_000_000,
+    10_000_000,
+    25_000_000,
+    50_000_000,
+    100_000_000,
+    250_000_000,
+    500_000_000,
+    1_000_000_000,
+    2_500_000_000,
     10_000_000_000,
     60_000_000_000,
 ];
@@ -121,18 +137,50 @@ impl<const N: usize> Durations<N> {
 pub enum DecisionWord {
     /// Forwarded, or meant to be.
     Admitted,
+    /// The same, after waiting in a queue.
+    Queued,
+    /// The same, to another upstream than its resource's.
+    Rerouted,
+    /// The same, over a limit and marked.
+    Marked,
+    /// The same, after a `slow` step.
+    Slowed,
     /// Refused.
     Rejected,
 }
 
 impl DecisionWord {
-    pub(super) const ALL: [Self; 2] = [Self::Admitted, Self::Rejected];
+    pub(super) const ALL: [Self; 6] = [
+        Self::Admitted,
+        Self::Queued,
+        Self::Rerouted,
+        Self::Marked,
+        Self::Slowed,
+        Self::Rejected,
+    ];
+
+    /// The word for a request that was admitted: of all that became of it, what changes most for its client.
+    #[must_use]
+    pub fn of(story: Option<&Story>) -> Self {
+        match story {
+            None => Self::Admitted,
+            Some(story) if story.mark.is_some() => Self::Marked,
+            Some(story) if story.rerouted.is_some() => Self::Rerouted,
+            Some(story) if story.was_queued => Self::Queued,
+            Some(story) if story.was_slowed => Self::Slowed,
+            Some(_) => Self::Admitted,
+        }
+    }
 
     /// The word that users see.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Admitted => "admitted",
+            Self::Queued => "queued",
+            Self::Rerouted => "rerouted",
+            Self::Marked => "marked",
+            Self::Slowed => "slowed",
             Self::Rejected => "rejected",
         }
     }
@@ -143,6 +191,7 @@ impl DecisionWord {
 pub struct ResourceStats {
     pub(super) requests: Counters<{ REASONS.len() * DecisionWord::ALL.len() }>,
     pub(super) upstream: [Durations<{ UPSTREAM_BOUNDS.len() + 2 }>; 3],
+    pub(super) wait: Durations<{ WAIT_BOUNDS.len() + 2 }>,
 }
 
 impl ResourceStats {
@@ -150,6 +199,7 @@ impl ResourceStats {
         Self {
             requests: Counters::new(),
             upstream: std::array::from_fn(|_| Durations::new(&UPSTREAM_BOUNDS)),
+            wait: Durations::new(&WAIT_BOUNDS),
         }
     }
 
@@ -161,6 +211,11 @@ impl ResourceStats {
             .unwrap_or(0);
         self.requests
             .add(decision as usize * REASONS.len() + reason);
+    }
+
+    /// Notes how long a request waited, whether it got its places or not.
+    pub fn observe_wait(&self, took: Duration) {
+        self.wait.observe(took);
     }
 
     /// Notes how long the upstream took to the response's head, or to its failure.

@@ -32,6 +32,11 @@ pub const QUEUED: (&str, &str) = (
     "tidegate_queued",
     "Requests that wait for a place under a limit.",
 );
+/// How long requests waited for their places.
+pub const QUEUE_WAIT: (&str, &str) = (
+    "tidegate_queue_wait_seconds",
+    "Seconds that requests waited for a place, in vain or not, by resource.",
+);
 /// Keys with something in flight.
 pub const KEYS: (&str, &str) = ("tidegate_keys", "Keys of a limit with something in flight.");
 /// Seconds from the request sent on to the response's head.
@@ -80,13 +85,14 @@ pub const LOG_DROPPED: (&str, &str) = (
 );
 
 /// All names above, for the test and the docs.
-pub const ALL: [&str; 17] = [
+pub const ALL: [&str; 18] = [
     REQUESTS.0,
     SHADOW.0,
     IN_FLIGHT.0,
     LIMIT.0,
     USED_RATIO.0,
     QUEUED.0,
+    QUEUE_WAIT.0,
     KEYS.0,
     UPSTREAM.0,
     DECISION.0,
@@ -101,9 +107,14 @@ pub const ALL: [&str; 17] = [
 ];
 
 /// Every word that the label `reason` may hold; the first is for requests that were forwarded and answered.
-pub const REASONS: [&str; 13] = [
+pub const REASONS: [&str; 18] = [
     "none",
     "limit_reached",
+    "queue_full",
+    "queue_timeout",
+    "draining",
+    "cancelled",
+    "client_departed",
     "account_invalid",
     "path_invalid",
     "unauthorized",

@@ -26,6 +26,10 @@ pub struct Record {
     pub limit: Option<Arc<str>>,
     /// The limit in shadow mode that would have.
     pub would_reject: Option<Arc<str>>,
+    /// The mark with which it went over a limit.
+    pub mark: Option<Arc<str>>,
+    /// How long it waited for its places, if it did.
+    pub queue_wait: Option<Duration>,
     /// Bytes of the response's body that were passed on.
     pub bytes: u64,
     /// From the request's head to the response's last byte.

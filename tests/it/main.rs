@@ -15,6 +15,7 @@ mod headers;
 mod keys;
 mod leak;
 mod proxy;
+mod queue;
 mod refuse;
 mod reload;
 mod streams;

@@ -61,11 +61,35 @@ pub(in crate::config) struct Limit {
     ///
     /// Default: each sidecar counts by itself. Example: `central`.
     pub(in crate::config) shared: Option<At<String>>,
-    /// The ladder: what is tried with a request that does not fit, in order. Only `reject` is built.
+    /// The ladder: what is tried with a request that does not fit, in order, each step once.
     ///
-    /// Default: `[reject]`, with status 429 where the key holds account, group, header, path or client network, else 503.
-    /// Example: `[{ reject: { status: 429 } }]`.
+    /// Default: `[reject]`, with status 429 where the key holds account, group, header, path or client network, else 503. One
+    /// that does not end in `reject` gets it appended. Range: up to 8 steps. Example: `[{ queue: { length: 100, timeout: 2s } }, reject]`.
     pub(in crate::config) when_full: Option<Vec<At<Step>>>,
+    /// Places that an account or a group has for sure: while it holds less of them, what falls free goes to its waiting requests
+    /// first. What it does not use, others may. It needs a `queue` in `when_full`.
+    ///
+    /// Default: none. Range: up to 16, together no more than `max`. Example: `[{ group: gold, min: 100 }]`.
+    pub(in crate::config) guaranteed: Option<Vec<At<Guarantee>>>,
+}
+
+/// Places of an account or a group for sure.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct Guarantee {
+    /// The account.
+    ///
+    /// Required, unless `group` is given. Example: `AC_GOLD`.
+    pub(in crate::config) account: Option<At<String>>,
+    /// The group: its accounts together.
+    ///
+    /// Required, unless `account` is given. Example: `gold`.
+    pub(in crate::config) group: Option<At<String>>,
+    /// How many places, over all keys of the limit.
+    ///
+    /// Required. Range: 1 to 1,000,000,000. Example: `100`.
+    #[schemars(extend("x-kind" = "number"))]
+    pub(in crate::config) min: At<Scalar>,
 }
 
 /// Whether leases count.
@@ -131,19 +155,16 @@ pub(in crate::config) enum Count {
 /// One step of a ladder.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-#[expect(
-    dead_code,
-    reason = "what is inside belongs to features that are not built"
-)]
 pub(in crate::config) enum Step {
-    /// Wait for a place. Not built yet.
+    /// Wait for a place. Among accounts the next is the one that holds least for its weight; higher priorities go first, and of
+    /// 100 places that fall free while all wait, high gets 60 or more, normal 20, low 10.
     Queue(Queue),
-    /// Wait a fixed time and ask again. Not built yet.
+    /// Sleep for a fixed time and ask again.
     Slow(Slow),
-    /// Go over the limit, marked. Not built yet.
+    /// Take a place above the limit, up to a harder one, marked where it does.
     Admit(Admit),
-    /// Go to another upstream. Not built yet.
-    Reroute(String),
+    /// Go to another upstream, judged by the limits that hold there, less this one.
+    Reroute(At<String>),
     /// Be refused.
     Reject(Option<Reject>),
 }
@@ -151,49 +172,56 @@ pub(in crate::config) enum Step {
 /// Waiting for a place.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[expect(
-    dead_code,
-    reason = "the feature is not built; the file may not ask for it"
-)]
 pub(in crate::config) struct Queue {
-    /// How many may wait. Not built yet.
+    /// How many may wait for one key.
     ///
-    /// Required. Example: `100`.
+    /// Required. Range: 1 to 100,000. Example: `100`.
     #[schemars(extend("x-kind" = "number"))]
     pub(in crate::config) length: At<Scalar>,
-    /// How long. Not built yet.
+    /// How long. A client's own deadline (`grpc-timeout`, `server.timeout_header`) shortens it.
     ///
-    /// Required. Example: `2s`.
+    /// Required. Range: 1ms to 1h. Example: `2s`.
     #[schemars(extend("x-kind" = "duration"))]
     pub(in crate::config) timeout: At<Scalar>,
-    /// How many of one account. Not built yet.
+    /// How many of one account.
     ///
-    /// Default: `length`. Example: `20`.
+    /// Default: `length`. Range: 1 to 100,000. Example: `20`.
     #[schemars(extend("x-kind" = "number"))]
     pub(in crate::config) per_account: Option<At<Scalar>>,
+    /// Who goes first within an account: `oldest_first`, or `adaptive`: once the queue has not been empty for `timeout`, the
+    /// newest, and who comes then may wait a twentieth of `timeout`.
+    ///
+    /// Default: `oldest_first`. Example: `adaptive`.
+    pub(in crate::config) order: Option<Order>,
 }
 
-/// Waiting a fixed time and asking again.
+/// Who goes first within an account.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(in crate::config) enum Order {
+    /// The one that came first.
+    OldestFirst,
+    /// In a standing queue the one that came last.
+    Adaptive,
+}
+
+/// Sleeping for a fixed time and asking again.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[expect(
-    dead_code,
-    reason = "the feature is not built; the file may not ask for it"
-)]
 pub(in crate::config) struct Slow {
-    /// How long each time. Not built yet.
+    /// How long each time.
     ///
-    /// Required. Example: `200ms`.
+    /// Required. Range: 1ms to 1h. Example: `200ms`.
     #[schemars(extend("x-kind" = "duration"))]
     pub(in crate::config) delay: At<Scalar>,
-    /// How often. Not built yet.
+    /// How often.
     ///
-    /// Default: `1`. Example: `3`.
+    /// Default: `1`. Range: 1 to 100. Example: `3`.
     #[schemars(extend("x-kind" = "number"))]
     pub(in crate::config) times: Option<At<Scalar>>,
-    /// How many may wait at once. Not built yet.
+    /// How many may sleep at once under the limit.
     ///
-    /// Required. Example: `100`.
+    /// Default: `100`. Range: 1 to 100,000. Example: `100`.
     #[schemars(extend("x-kind" = "number"))]
     pub(in crate::config) length: Option<At<Scalar>>,
 }
@@ -201,24 +229,20 @@ pub(in crate::config) struct Slow {
 /// Going over the limit, marked.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[expect(
-    dead_code,
-    reason = "the feature is not built; the file may not ask for it"
-)]
 pub(in crate::config) struct Admit {
-    /// The harder limit. Not built yet.
+    /// The harder limit.
     ///
-    /// Required. Example: `120`.
+    /// Required. Range: above `max`, to 1,000,000,000. Example: `120`.
     #[schemars(extend("x-kind" = "number"))]
     pub(in crate::config) up_to: At<Scalar>,
-    /// The priority it goes on with. Not built yet.
+    /// The priority it goes on with.
     ///
     /// Default: `low`. Example: `low`.
     pub(in crate::config) priority: Option<Priority>,
-    /// The word that the upstream, the log and the metrics see. Not built yet.
+    /// The word that the upstream sees as `x-admission-mark`, and the access log as `mark`.
     ///
-    /// Default: `overage`. Example: `overage`.
-    pub(in crate::config) mark: Option<String>,
+    /// Default: `overage`. Range: 1 to 64 lower-case letters, digits, `-`, `_` and `.`. Example: `overage`.
+    pub(in crate::config) mark: Option<At<String>>,
 }
 
 /// Being refused.

@@ -74,6 +74,12 @@ pub(in crate::config) struct Server {
     ///
     /// Default: none. Example: `/run/tidegate/upgrade.sock`.
     pub(in crate::config) upgrade_socket: Option<At<String>>,
+    /// The request header that says how long the client will wait: a number with a unit, or of milliseconds. It shortens the wait
+    /// in a queue, as `grpc-timeout` does for gRPC.
+    ///
+    /// Default: `off`. Example: `x-request-timeout`.
+    #[schemars(extend("x-kind" = "header or `off`"))]
+    pub(in crate::config) timeout_header: Option<At<Scalar>>,
 }
 
 /// One place where clients connect.

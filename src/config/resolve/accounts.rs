@@ -34,6 +34,8 @@ pub(super) struct Accounts {
     pub(super) unidentified: AccountName,
     pub(super) groups: Vec<Group>,
     pub(super) group_names: Names,
+    /// By group.
+    pub(super) weights: Vec<u32>,
 }
 
 /// Makes the keys.
@@ -152,7 +154,7 @@ pub(super) fn accounts(
         .unidentified
         .as_ref()
         .and_then(|name| account(cx, name));
-    let (groups, group_names) = groups(cx, section.groups.as_ref());
+    let (groups, group_names, weights) = groups(cx, section.groups.as_ref());
     let anonymous = || AccountName::new(b"anonymous").expect("it is a plain word");
     let unidentified = unidentified.unwrap_or_else(anonymous);
     Accounts {
@@ -162,6 +164,7 @@ pub(super) fn accounts(
         unidentified,
         groups,
         group_names,
+        weights,
     }
 }
 
@@ -213,8 +216,12 @@ fn source(cx: &mut Context<'_>, item: &At<Identify>, keys: &Keys) -> Option<Acco
     })
 }
 
-fn groups(cx: &mut Context<'_>, section: Option<&file::Named<file::Group>>) -> (Vec<Group>, Names) {
+fn groups(
+    cx: &mut Context<'_>,
+    section: Option<&file::Named<file::Group>>,
+) -> (Vec<Group>, Names, Vec<u32>) {
     let mut names = Names::new("group");
+    let mut weights = Vec::new();
     let mut groups = Vec::new();
     let mut member_of: HashMap<AccountName, usize> = HashMap::new();
     let entries = section
@@ -232,7 +239,7 @@ fn groups(cx: &mut Context<'_>, section: Option<&file::Named<file::Group>>) -> (
     }
     for (index, (name, group)) in entries.iter().enumerate() {
         names.declare(cx, name, &[]);
-        cx.count("weight", group.weight.as_ref(), 1, 1..=1_000);
+        weights.push(cx.count("weight", group.weight.as_ref(), 1, 1..=1_000));
         let mut accounts = Vec::new();
         for member in &group.accounts {
             let Some(account) = account(cx, member) else {
@@ -262,5 +269,5 @@ fn groups(cx: &mut Context<'_>, section: Option<&file::Named<file::Group>>) -> (
             priority,
         });
     }
-    (groups, names)
+    (groups, names, weights)
 }

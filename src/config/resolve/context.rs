@@ -256,6 +256,13 @@ impl<'a> Context<'a> {
     }
 }
 
+/// Whether a text is a name of ours: 1 to 64 lower-case letters, digits, `-`, `_` and `.`.
+pub(super) fn is_name(text: &str) -> bool {
+    let is_plain =
+        |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_' | '.');
+    !text.is_empty() && text.len() <= NAME_MAX && text.chars().all(is_plain)
+}
+
 impl Names {
     pub(in crate::config) fn new(kind: &'static str) -> Self {
         Self {
@@ -274,9 +281,7 @@ impl Names {
     ) {
         let kind = self.kind;
         let text = name.value.as_str();
-        let is_plain =
-            |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_' | '.');
-        if text.is_empty() || text.len() > NAME_MAX || !text.chars().all(is_plain) {
+        if !is_name(text) {
             let shown: String = text.chars().take(NAME_MAX).collect();
             cx.error(
                 "bad_name",

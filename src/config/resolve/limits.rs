@@ -84,7 +84,24 @@ fn one(
     // Whoever counts on something unknown hears about that first.
     let is_judged = limit.per.as_ref().map_or(0, Vec::len) == per.len();
     let (account_max, group_max) = overrides(cx, limit, known, is_judged.then_some(&per));
-    let ladder = ladder::ladder(cx, limit.when_full.as_deref().unwrap_or_default(), &per);
+    let of = ladder::Of {
+        who: &who,
+        place: limit.name.place,
+        per: &per,
+        max: matches!(limit.max.value, Max::Fixed(_)).then_some(max),
+        upstreams: known.upstreams,
+    };
+    let steps = limit.when_full.as_deref().unwrap_or_default();
+    let ladder = ladder::ladder(cx, steps, &of);
+    let guaranteed = super::guaranteed::guaranteed(cx, limit, known, max);
+    if !guaranteed.is_empty() && !ladder.queues() {
+        cx.error(
+            "contradiction",
+            limit.name.place,
+            format!("{who} guarantees places, but nobody waits for them"),
+        )
+        .hint("add `queue` to `when_full`: what falls free goes to the waiting requests of those who have less");
+    }
     LimitSettings {
         name: limit.name.value.clone(),
         identity: identity(&limit.name.value, &per_names, &covered, known),
@@ -102,6 +119,7 @@ fn one(
             Some(file::Mode::Off) => Mode::Off,
         },
         ladder,
+        guaranteed,
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod accounts;
 mod context;
+mod guaranteed;
 mod ladder;
 mod limits;
 mod resources;
@@ -59,7 +60,12 @@ pub(super) fn resolve(cx: &mut Context<'_>, file: &File, path: &Path, hash: Stri
             .iter()
             .map(|upstream| upstream.name.clone())
             .collect(),
-        groups: accounts.groups.iter().map(policy_group).collect(),
+        groups: accounts
+            .groups
+            .iter()
+            .zip(&accounts.weights)
+            .map(policy_group)
+            .collect(),
         limits: limits.settings,
     };
     Config {
@@ -89,10 +95,11 @@ pub(super) fn resolve(cx: &mut Context<'_>, file: &File, path: &Path, hash: Stri
     }
 }
 
-fn policy_group(group: &classify::Group) -> PolicyGroup {
+fn policy_group((group, &weight): (&classify::Group, &u32)) -> PolicyGroup {
     PolicyGroup {
         name: group.name.clone(),
         accounts: group.accounts.clone(),
+        weight,
     }
 }
 

@@ -34,6 +34,11 @@ pub(super) fn server(cx: &mut Context<'_>, server: &file::Server, places: &mut P
         "handing the listeners to a new process is",
     );
     let (concurrency_header, duration_header) = headers(cx, server.headers.as_ref());
+    let timeout_header = server
+        .timeout_header
+        .as_ref()
+        .filter(|name| !units::is_off(&name.value.0))
+        .and_then(|name| cx.header(&name.value.0, name.place));
     Settings {
         listeners: listeners(cx, &server.listeners, places),
         threads: threads(cx, server.threads.as_ref()),
@@ -76,6 +81,7 @@ pub(super) fn server(cx: &mut Context<'_>, server: &file::Server, places: &mut P
         max_streams: cx.count("max_streams", server.max_streams.as_ref(), 128, 1..=10_000),
         trusted_proxies: trusted_proxies(cx, server.trusted_proxies.as_deref().unwrap_or_default()),
         concurrency_header,
+        timeout_header,
         duration_header,
     }
 }

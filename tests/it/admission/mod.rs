@@ -4,16 +4,23 @@
 //! machine's clock except to bound how long a churn runs.
 
 mod exact;
+mod fairness;
 mod keys;
 mod reload;
 mod shadow;
 mod simulation;
+mod waiting;
+
+use std::future::Future as _;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 
 use smallvec::SmallVec;
 use tidegate::admission::{
     AccountName, Class, Decision, Dimension, GroupId, Ladder, LimitSettings, Mode, Permit, Policy,
-    PolicyGroup, PolicyResource, PolicySettings, Priority, Registry, Rejection, ResourceId,
-    UpstreamId,
+    PolicyGroup, PolicyResource, PolicySettings, Priority, Registry, Rejection, ResourceId, Turn,
+    UpstreamId, Wait,
 };
 use tidegate::clock::Clock;
 
@@ -28,15 +35,17 @@ const GOLD: GroupId = GroupId(0);
 
 /// A registry under one policy.
 struct World {
-    registry: Registry,
-    policy: Policy,
+    registry: Arc<Registry>,
+    policy: Arc<Policy>,
     clock: Clock,
+    weight_of_gold: u32,
 }
 
 impl World {
     fn new(limits: &[LimitSettings]) -> Self {
-        let policy = Policy::new(settings(limits), None);
+        let policy = Arc::new(Policy::new(settings(limits, 1), None));
         Self {
+            weight_of_gold: 1,
             registry: Registry::new(),
             policy,
             clock: Clock::manual(),
@@ -45,10 +54,17 @@ impl World {
 
     /// Replaces the policy as a reload does; gives the names that count from zero.
     fn reload(&mut self, limits: &[LimitSettings]) -> Vec<String> {
-        let policy = Policy::new(settings(limits), Some(&self.policy));
+        let settings = settings(limits, self.weight_of_gold);
+        let policy = Arc::new(Policy::new(settings, Some(&self.policy)));
         let from_zero = policy.counting_from_zero(&self.policy);
+        self.registry.apply(&policy);
         self.policy = policy;
         from_zero.iter().map(ToString::to_string).collect()
+    }
+
+    /// Accounts of the group have so much weight from the next reload on.
+    fn weigh_gold(&mut self, weight: u32) {
+        self.weight_of_gold = weight;
     }
 
     fn acquire(&self, class: &Class) -> Decision {
@@ -59,15 +75,15 @@ impl World {
     fn admit(&self, class: &Class) -> Permit {
         match self.acquire(class) {
             Decision::Admit(permit) => permit,
-            Decision::Reject(rejection) => panic!("refused: {rejection:?}"),
+            other => panic!("not admitted: {other:?}"),
         }
     }
 
     #[track_caller]
     fn refuse(&self, class: &Class) -> Rejection {
         match self.acquire(class) {
-            Decision::Admit(permit) => panic!("admitted: {permit:?}"),
             Decision::Reject(rejection) => *rejection,
+            other => panic!("not refused: {other:?}"),
         }
     }
 
@@ -75,7 +91,7 @@ impl World {
     fn fill(&self, class: &Class) -> Vec<Permit> {
         let admitted = std::iter::from_fn(|| match self.acquire(class) {
             Decision::Admit(permit) => Some(permit),
-            Decision::Reject(_) => None,
+            Decision::Reject(_) | Decision::Wait(_) => None,
         });
         admitted.take(10_000).collect()
     }
@@ -112,7 +128,7 @@ impl World {
     }
 }
 
-fn settings(limits: &[LimitSettings]) -> PolicySettings {
+fn settings(limits: &[LimitSettings], weight_of_gold: u32) -> PolicySettings {
     let resource = |name: &str, upstream, is_exempt| PolicyResource {
         name: name.into(),
         upstream: UpstreamId(upstream),
@@ -129,6 +145,7 @@ fn settings(limits: &[LimitSettings]) -> PolicySettings {
         groups: vec![PolicyGroup {
             name: "gold".into(),
             accounts: vec![account("gold-1"), account("gold-2")],
+            weight: weight_of_gold,
         }],
         limits: limits.to_vec(),
     }
@@ -157,6 +174,7 @@ fn limit(name: &str, per: &[Dimension], max: u32) -> LimitSettings {
         group_max: Vec::new(),
         mode: Mode::Enforce,
         ladder: Ladder::reject(429),
+        guaranteed: Vec::new(),
     };
     identify(&mut limit);
     limit
@@ -202,6 +220,15 @@ fn class(name: &str, resource: ResourceId) -> Class {
         cost: 1,
         network: None,
         values: SmallVec::new(),
+    }
+}
+
+/// How a wait has ended, if it has.
+fn look(wait: &mut Wait) -> Option<Turn> {
+    let mut cx = Context::from_waker(Waker::noop());
+    match Pin::new(wait).poll(&mut cx) {
+        Poll::Ready(turn) => Some(turn),
+        Poll::Pending => None,
     }
 }
 

@@ -182,7 +182,7 @@ fn no_request_sees_half_a_reload() {
             whole(max),
         ]
     };
-    let first = Policy::new(settings(&generation(4)), None);
+    let first = Policy::new(settings(&generation(4), 1), None);
     let (registry, policy, clock) = (
         Registry::new(),
         ArcSwap::from_pointee(first),
@@ -204,6 +204,7 @@ fn no_request_sees_half_a_reload() {
                     drop(permit);
                 }
                 Decision::Reject(rejection) => assert_eq!(rejection.max, maxima[0]),
+                Decision::Wait(wait) => panic!("no limit queues: {wait:?}"),
             }
         }
     };
@@ -215,7 +216,7 @@ fn no_request_sees_half_a_reload() {
         }
         for round in 0..3_000 {
             let next = Policy::new(
-                settings(&generation([4, 8, 1][round % 3])),
+                settings(&generation([4, 8, 1][round % 3]), 1),
                 Some(&policy.load()),
             );
             policy.store(Arc::new(next));

@@ -274,6 +274,7 @@ impl Simulation {
                 max: of.max,
                 in_flight: of.in_flight,
             },
+            Decision::Wait(wait) => panic!("no limit queues: {wait:?}"),
         };
         assert_eq!(verdict, wanted, "{:?}", request.class);
     }
@@ -391,7 +392,7 @@ fn random_limit(random: &mut Rng, number: usize) -> LimitSettings {
 }
 
 /// Prints the seed of a simulation that fails.
-struct Seed(u64);
+pub(super) struct Seed(pub(super) u64);
 
 impl Drop for Seed {
     #[expect(

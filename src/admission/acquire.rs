@@ -1,0 +1,397 @@
+//! The one question: may this request go on? And what is tried when it does not fit.
+//!
+//! Reading comes first: a request that cannot fit writes to no cell and makes none. Then places are taken in every limit that
+//! applies, or in none. What does not fit walks the ladder of the first limit that has no place. A request that lost a race for
+//! one of its places gives the others back, and may so have been in another's way for a moment; it never held a place that was
+//! not free. The usual path takes no lock and allocates nothing.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use smallvec::SmallVec;
+
+use super::ask::Ask;
+use super::cell::{Cell, Take};
+use super::class::Class;
+use super::key::Lookup;
+use super::ladder::Step;
+use super::permit::Awaited;
+use super::policy::{Counting, Limit, Policy};
+use super::registry::Registry;
+use super::{Decision, Permit, Reason, Rejection};
+
+/// The first limit that has no place.
+#[derive(Debug)]
+pub(super) struct Full {
+    /// The limit's place in the policy that the request was judged by.
+    pub(super) index: u16,
+    pub(super) max: u32,
+    pub(super) in_flight: u32,
+    /// The key's cell, if anything was ever counted there.
+    pub(super) cell: Option<Arc<Cell>>,
+    /// Cells from which places were taken and given back meanwhile, and for which others wait.
+    pub(super) awaited: Awaited,
+}
+
+/// By what a request is judged, beside its class.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Terms<'a> {
+    /// What it has been through.
+    pub(super) ask: Option<&'a Ask>,
+    /// The cell by which it is served, where it does not stand behind those who wait; and the maxima of the moment, which may
+    /// be newer than the request.
+    pub(super) served: Option<(u64, &'a Policy)>,
+}
+
+impl Terms<'_> {
+    fn applies(&self, limit: &Limit) -> bool {
+        self.ask
+            .is_none_or(|ask| !ask.left.contains(&limit.real.scope.id))
+    }
+
+    fn max(&self, limit: &Limit, class: &Class) -> u32 {
+        let Some(ask) = self.ask else {
+            return limit.max_of(class);
+        };
+        match self.served {
+            None => ask.max_of(limit),
+            Some((_, newest)) => newest
+                .by_scope(limit.real.scope.id)
+                .map_or_else(|| ask.max_of(limit), |limit| newest.max_of_ask(limit, ask)),
+        }
+    }
+
+    fn is_served_by(&self, cell: &Cell) -> bool {
+        self.served.is_some_and(|(id, _)| id == cell.id)
+    }
+}
+
+impl Policy {
+    /// Places that a limit of this policy has for a request that may be of an older one.
+    pub(super) fn max_of_ask(&self, limit: &Limit, ask: &Ask) -> u32 {
+        let account = &ask.class.account;
+        let max = limit.max_for(Some(account), self.group_of(account));
+        let scope = limit.real.scope.id;
+        let raised = ask.raised.iter().find(|(of, _)| *of == scope);
+        raised.map_or(max, |(_, overage)| max.max(overage.up_to))
+    }
+}
+
+/// What is taken for one limit.
+struct Wanted {
+    index: u16,
+    /// `None` where nobody is counted yet; such a cell is made only once everything is known to fit.
+    cell: Option<Arc<Cell>>,
+    max: u32,
+}
+
+impl Registry {
+    /// Takes places for a request in every limit that applies, or in none; if they are not free, it may wait for them.
+    pub fn acquire(&self, policy: &Arc<Policy>, class: &Class, now: Instant) -> Decision {
+        self.acquire_until(policy, class, || None, now)
+    }
+
+    /// The same for a client that gives up at an instant: nobody waits for what cannot be answered in time.
+    pub fn acquire_until(
+        &self,
+        policy: &Arc<Policy>,
+        class: &Class,
+        client_deadline: impl FnOnce() -> Option<Instant>,
+        now: Instant,
+    ) -> Decision {
+        match self.try_take(policy, class, Terms::default(), now) {
+            Ok(permit) => Decision::Admit(permit),
+            Err(full) => {
+                let limit = &policy.limits[usize::from(full.index)];
+                if limit.settings.ladder.steps().is_empty() {
+                    self.serve_all(&full);
+                    let reason = Reason::LimitReached;
+                    return Decision::Reject(self.rejection(policy, class, &full, reason));
+                }
+                self.walk(Ask::new(policy, class, client_deadline(), now), full, now)
+            }
+        }
+    }
+
+    /// Asks again for a request whose wait has ended without a place.
+    pub fn resume(&self, ask: Box<Ask>, now: Instant) -> Decision {
+        let terms = Terms {
+            ask: Some(&ask),
+            served: None,
+        };
+        match self.try_take(&ask.policy, &ask.class, terms, now) {
+            Ok(mut permit) => {
+                permit.story = tell(&ask, permit.story.take());
+                Decision::Admit(permit)
+            }
+            Err(full) => self.walk(ask, full, now),
+        }
+    }
+
+    /// Tries the steps of the ladder of the limit that is full, until one holds.
+    fn walk(&self, mut ask: Box<Ask>, mut full: Full, now: Instant) -> Decision {
+        let policy = Arc::clone(&ask.policy);
+        loop {
+            self.serve_all(&full);
+            let limit = &policy.limits[usize::from(full.index)];
+            let scope = limit.real.scope.id;
+            match ask.step(limit) {
+                Step::Queue(queue) => match self.enqueue(ask, &full, queue, now) {
+                    Ok(wait) => return Decision::Wait(wait),
+                    Err((back, why)) => {
+                        ask = back;
+                        ask.advance(scope, why);
+                        continue;
+                    }
+                },
+                Step::Slow(slow) => {
+                    if ask.sleeps_again(scope, slow.times) {
+                        match self.sleep(ask, limit, slow, now) {
+                            Ok(wait) => return Decision::Wait(wait),
+                            Err(back) => ask = back,
+                        }
+                        ask.advance(scope, Reason::QueueFull);
+                    } else {
+                        ask.advance(scope, Reason::QueueTimeout);
+                    }
+                    continue;
+                }
+                Step::Reroute(upstream) => {
+                    ask.advance(scope, Reason::LimitReached);
+                    ask.left.push(scope);
+                    ask.class.upstream = upstream;
+                    ask.story.rerouted = Some(upstream);
+                }
+                Step::Admit(overage) => {
+                    ask.advance(scope, Reason::LimitReached);
+                    ask.class.priority = overage.priority;
+                    ask.raised.push((scope, overage));
+                }
+                Step::Reject { .. } => {
+                    let reason = ask.reason(limit);
+                    return Decision::Reject(self.rejection(&policy, &ask.class, &full, reason));
+                }
+            }
+            let terms = Terms {
+                ask: Some(&ask),
+                served: None,
+            };
+            match self.try_take(&policy, &ask.class, terms, now) {
+                Ok(mut permit) => {
+                    permit.story = tell(&ask, permit.story.take());
+                    return Decision::Admit(permit);
+                }
+                Err(other) => full = other,
+            }
+        }
+    }
+
+    /// Takes places in every limit that applies, or in none. May be called with the waiting room locked: it serves nobody.
+    pub(super) fn try_take(
+        &self,
+        policy: &Policy,
+        class: &Class,
+        terms: Terms<'_>,
+        now: Instant,
+    ) -> Result<Permit, Full> {
+        let plan = policy.plan(class);
+        let mut wanted = SmallVec::<[Wanted; 6]>::new();
+        for &index in &plan.enforced {
+            let limit = &policy.limits[usize::from(index)];
+            if !terms.applies(limit) {
+                continue;
+            }
+            let max = terms.max(limit, class);
+            let cell = self.find(policy, limit, &limit.real, class);
+            let count = cell.as_deref().map(|cell| &cell.count);
+            let in_flight = count.map_or(0, super::cell::Count::in_flight);
+            let is_behind = cell
+                .as_deref()
+                .is_some_and(|cell| cell.count.waiting() > 0 && !terms.is_served_by(cell));
+            if is_behind || in_flight.saturating_add(class.cost) > max {
+                return Err(Full {
+                    index,
+                    max,
+                    in_flight,
+                    cell,
+                    awaited: Awaited::new(),
+                });
+            }
+            wanted.push(Wanted { index, cell, max });
+        }
+        let mut permit = Permit {
+            cells: SmallVec::new(),
+            cost: class.cost,
+            account: None,
+            taken_at: now,
+            account_in_flight: 0,
+            would_reject: None,
+            story: None,
+        };
+        for Wanted { index, cell, max } in wanted {
+            let limit = &policy.limits[usize::from(index)];
+            let lookup = policy.lookup(limit, &limit.real, class);
+            let cell = cell.unwrap_or_else(|| self.find_or_insert(&limit.real, lookup));
+            let terms = &terms;
+            let is_in_turn = move |cell: &Cell| terms.is_served_by(cell);
+            match self.take(&mut permit, &limit.real, lookup, cell, max, is_in_turn) {
+                Ok(taken) => {
+                    if terms.ask.is_some_and(|ask| !ask.raised.is_empty()) {
+                        note_overage(&mut permit, limit, class, terms, taken);
+                    }
+                }
+                Err((in_flight, cell)) => {
+                    return Err(Full {
+                        index,
+                        max,
+                        in_flight,
+                        cell: Some(cell),
+                        awaited: permit.give_back(),
+                    });
+                }
+            }
+        }
+        self.settle(&mut permit, policy, class, terms);
+        Ok(permit)
+    }
+
+    /// Counts what has no maximum: what each account holds of shared keys, guarantees, shadows, and the account itself.
+    fn settle(&self, permit: &mut Permit, policy: &Policy, class: &Class, terms: Terms<'_>) {
+        let plan = policy.plan(class);
+        let limit = |index: &u16| &policy.limits[usize::from(*index)];
+        for limit in plan.enforced.iter().map(limit) {
+            if !terms.applies(limit) {
+                continue;
+            }
+            if let Some(occupancy) = &limit.occupancy {
+                let lookup = policy.occupancy_lookup(occupancy, class);
+                let cell = self.find_or_insert(&occupancy.counting, lookup);
+                let in_turn = |_: &Cell| true;
+                drop(self.take(permit, &occupancy.counting, lookup, cell, u32::MAX, in_turn));
+            }
+            if let Some(share) = limit.share_of(class) {
+                let cell = &limit.shares[share];
+                if matches!(cell.take(class.cost, u32::MAX, true), Take::Taken(_)) {
+                    permit.cells.push(Arc::clone(cell));
+                }
+            }
+        }
+        for limit in plan.shadow.iter().map(limit) {
+            self.take_in_shadow(permit, policy, limit, class);
+        }
+        permit.account_in_flight = self.take_of_account(permit, policy, class);
+    }
+
+    /// Takes one cell into the permit; a removed one is looked up again. Gives what is in flight then.
+    fn take(
+        &self,
+        permit: &mut Permit,
+        counting: &Counting,
+        lookup: Lookup<'_>,
+        mut cell: Arc<Cell>,
+        max: u32,
+        is_in_turn: impl Fn(&Cell) -> bool,
+    ) -> Result<u32, (u32, Arc<Cell>)> {
+        loop {
+            match cell.take(permit.cost, max, is_in_turn(&cell)) {
+                Take::Taken(in_flight) => {
+                    permit.cells.push(cell);
+                    return Ok(in_flight);
+                }
+                Take::Full(in_flight) => return Err((in_flight, cell)),
+                Take::Dead => cell = self.find_or_insert(counting, lookup),
+            }
+        }
+    }
+
+    fn take_in_shadow(&self, permit: &mut Permit, policy: &Policy, limit: &Limit, class: &Class) {
+        let lookup = policy.lookup(limit, &limit.real, class);
+        let real = self.find_or_insert(&limit.real, lookup);
+        // Without a maximum only a removed cell or an overflowing count can be in the way.
+        drop(self.take(permit, &limit.real, lookup, real, u32::MAX, |_| true));
+        let lookup = policy.lookup(limit, &limit.paper, class);
+        let paper = self.find_or_insert(&limit.paper, lookup);
+        let max = limit.max_of(class);
+        let scope = &limit.real.scope;
+        match self.take(permit, &limit.paper, lookup, paper, max, |_| true) {
+            Ok(_) => scope.would_admit.fetch_add(1, Ordering::Relaxed),
+            Err(_) => {
+                let name = || Arc::clone(&limit.name);
+                permit.would_reject.get_or_insert_with(name);
+                scope.would_reject.fetch_add(1, Ordering::Relaxed)
+            }
+        };
+    }
+
+    fn take_of_account(&self, permit: &mut Permit, policy: &Policy, class: &Class) -> u32 {
+        loop {
+            let cell = self.find_or_insert(&self.accounts, self.account_lookup(policy, class));
+            match cell.take(1, u32::MAX, true) {
+                Take::Taken(in_flight) => {
+                    permit.account = Some(cell);
+                    return in_flight;
+                }
+                Take::Full(in_flight) => return in_flight,
+                Take::Dead => {}
+            }
+        }
+    }
+
+    /// The refusal of a class by the limit that is full.
+    pub(super) fn rejection(
+        &self,
+        policy: &Policy,
+        class: &Class,
+        full: &Full,
+        reason: Reason,
+    ) -> Box<Rejection> {
+        let limit = &policy.limits[usize::from(full.index)];
+        let waiting = full.cell.as_ref().map_or(0, |cell| cell.count.waiting());
+        // Places come free at in_flight / hold a second; a closed limit or one without history says nothing.
+        let missing = (f64::from(full.in_flight) + f64::from(class.cost) - f64::from(full.max))
+            .max(f64::from(class.cost))
+            + f64::from(waiting);
+        let drain_seconds =
+            limit.real.scope.mean_hold_seconds() * missing / f64::from(full.in_flight.max(1));
+        Box::new(Rejection {
+            reason,
+            limit: Arc::clone(&limit.name),
+            axis: Arc::clone(&limit.axis),
+            status: limit.settings.ladder.status(),
+            max: full.max,
+            in_flight: full.in_flight,
+            account_in_flight: self.account_in_flight(policy, class),
+            drain_seconds,
+        })
+    }
+
+    fn serve_all(&self, full: &Full) {
+        for cell in &full.awaited {
+            self.serve(Arc::clone(cell), None);
+        }
+    }
+}
+
+/// A place above the limit's own maximum carries the mark of the step that allowed it.
+fn note_overage(permit: &mut Permit, limit: &Limit, class: &Class, terms: &Terms<'_>, taken: u32) {
+    let scope = limit.real.scope.id;
+    let raised = terms
+        .ask
+        .and_then(|ask| ask.raised.iter().find(|(of, _)| *of == scope));
+    if let Some((_, overage)) = raised.filter(|_| taken > limit.max_of(class)) {
+        permit.story.get_or_insert_default().mark = Some(Arc::clone(&overage.mark));
+    }
+}
+
+/// What became of a request, with what its permit knows already.
+pub(super) fn tell(
+    ask: &Ask,
+    told: Option<Box<super::ask::Story>>,
+) -> Option<Box<super::ask::Story>> {
+    let mut story = Box::new(ask.story.clone());
+    if let Some(told) = told {
+        story.mark = told.mark.or(story.mark);
+    }
+    Some(story)
+}

@@ -1,0 +1,161 @@
+//! A request on its way through ladders: what it is, since when it waits, and which steps it has tried.
+//!
+//! Made only when a request does not fit at once. It remembers limits by their scope, which outlives reloads. Never copied: a
+//! request is in one place of one queue, or in nobody's.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use smallvec::SmallVec;
+
+use super::class::{Class, UpstreamId};
+use super::ladder::{Overage, Step};
+use super::policy::{Limit, Policy};
+use super::rejection::Reason;
+
+/// A request that did not fit at once.
+#[derive(Debug)]
+pub struct Ask {
+    pub(super) policy: Arc<Policy>,
+    pub(super) class: Class,
+    pub(super) arrived: Instant,
+    /// When its client gives up.
+    pub(super) client_deadline: Option<Instant>,
+    /// When the queue that it waits in, or waited in last, gives up; later queues only shorten it.
+    pub(super) queue_deadline: Option<Instant>,
+    /// Its place in the order of arrival, from its first queue on.
+    pub(super) serial: Option<u64>,
+    tried: SmallVec<[Tried; 2]>,
+    /// Limits that it may go over.
+    pub(super) raised: SmallVec<[(u64, Overage); 1]>,
+    /// Limits that sent it to another upstream, and no longer apply.
+    pub(super) left: SmallVec<[u64; 1]>,
+    pub(super) story: Story,
+}
+
+/// How far a request has come on one limit's ladder.
+#[derive(Debug, Clone, Copy)]
+struct Tried {
+    scope: u64,
+    steps: usize,
+    /// How often it has slept in the step it is at.
+    slept: u32,
+    /// Why the last step gave up.
+    reason: Reason,
+}
+
+/// What became of a request before it got its place; kept with its permit for the record.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Story {
+    /// It waited in a queue.
+    pub was_queued: bool,
+    /// It slept.
+    pub was_slowed: bool,
+    /// It was sent to another upstream.
+    pub rerouted: Option<UpstreamId>,
+    /// It went over a limit, with this mark.
+    pub mark: Option<Arc<str>>,
+}
+
+impl Ask {
+    pub(super) fn new(
+        policy: &Arc<Policy>,
+        class: &Class,
+        client_deadline: Option<Instant>,
+        now: Instant,
+    ) -> Box<Self> {
+        Box::new(Self {
+            policy: Arc::clone(policy),
+            class: class.clone(),
+            arrived: now,
+            client_deadline,
+            queue_deadline: None,
+            serial: None,
+            tried: SmallVec::new(),
+            raised: SmallVec::new(),
+            left: SmallVec::new(),
+            story: Story::default(),
+        })
+    }
+
+    /// Makes it a request of another generation, which asks anew but keeps its arrival and its deadline.
+    #[must_use]
+    pub fn renewed(mut self: Box<Self>, policy: &Arc<Policy>, class: &Class) -> Box<Self> {
+        self.policy = Arc::clone(policy);
+        self.class = class.clone();
+        self.tried.clear();
+        self.raised.clear();
+        self.left.clear();
+        self.story.rerouted = None;
+        self
+    }
+
+    /// How long it has waited so far.
+    #[must_use]
+    pub fn waited(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.arrived)
+    }
+
+    /// What became of it so far.
+    #[must_use]
+    pub fn story(&self) -> &Story {
+        &self.story
+    }
+
+    /// Places that a limit has for it.
+    pub(super) fn max_of(&self, limit: &Limit) -> u32 {
+        let scope = limit.real.scope.id;
+        let raised = self.raised.iter().find(|(of, _)| *of == scope);
+        let max = limit.max_of(&self.class);
+        raised.map_or(max, |(_, overage)| max.max(overage.up_to))
+    }
+
+    /// The step of the limit's ladder that it is at.
+    pub(super) fn step(&self, limit: &Limit) -> Step {
+        let scope = limit.real.scope.id;
+        let tried = self.tried.iter().find(|tried| tried.scope == scope);
+        limit
+            .settings
+            .ladder
+            .step(tried.map_or(0, |tried| tried.steps))
+    }
+
+    /// Why the limit refuses it, after what it has tried.
+    pub(super) fn reason(&self, limit: &Limit) -> Reason {
+        let scope = limit.real.scope.id;
+        let tried = self.tried.iter().find(|tried| tried.scope == scope);
+        tried.map_or(Reason::LimitReached, |tried| tried.reason)
+    }
+
+    /// Goes on to the limit's next step.
+    pub(super) fn advance(&mut self, scope: u64, why: Reason) {
+        let tried = self.tried(scope);
+        tried.steps += 1;
+        tried.slept = 0;
+        tried.reason = why;
+    }
+
+    /// Counts one more sleep in the limit's step; false if it was the last one allowed.
+    pub(super) fn sleeps_again(&mut self, scope: u64, times: u32) -> bool {
+        let tried = self.tried(scope);
+        if tried.slept >= times {
+            return false;
+        }
+        tried.slept += 1;
+        true
+    }
+
+    fn tried(&mut self, scope: u64) -> &mut Tried {
+        let at = self.tried.iter().position(|tried| tried.scope == scope);
+        let at = at.unwrap_or_else(|| {
+            self.tried.push(Tried {
+                scope,
+                steps: 0,
+                slept: 0,
+                reason: Reason::LimitReached,
+            });
+            self.tried.len() - 1
+        });
+        &mut self.tried[at]
+    }
+}

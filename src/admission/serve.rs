@@ -1,0 +1,447 @@
+//! Serving those who wait: who gets what has come free, who goes on to another line, who is told to ask anew.
+//!
+//! Whoever lowers a cell's count while somebody waits for it, or raises a maximum, serves that cell's line: the next in turn gets
+//! all its places at once, or, where another limit has none for it, goes on to that limit's line. At most [`GRANTS_MAX`]
+//! are served while the room's lock is held; whoever is to be woken is woken after it is released, and other lines that were
+//! touched are served after it, in a loop and never recursively.
+
+use std::sync::Arc;
+use std::task::Waker;
+
+use super::acquire::{Full, Terms, tell};
+use super::ask::Ask;
+use super::cell::Cell;
+use super::class::AccountName;
+use super::fairness::Pick;
+use super::ladder::Step;
+use super::policy::Policy;
+use super::registry::Registry;
+use super::waiting::{After, Left, Stage, State, Ticket, Turn, occupied};
+use super::{Reason, Rejection};
+
+/// Waiters served while the lock is held: others get at it between.
+const GRANTS_MAX: usize = 64;
+
+impl Registry {
+    /// Gives what is free of a cell to those who wait for it, and goes on with other cells that this frees.
+    pub(super) fn serve(&self, cell: Arc<Cell>, released_by: Option<AccountName>) {
+        let mut released_by = released_by;
+        let mut cells = vec![cell];
+        while let Some(cell) = cells.pop() {
+            let mut after = After::default();
+            let is_more = {
+                let mut state = self.room.lock();
+                if let (Some(account), Some(line)) =
+                    (released_by.take(), state.lines.get_mut(&cell.id))
+                {
+                    line.flows.refresh(&account, occupied);
+                }
+                self.serve_some(&mut state, &cell, &mut after)
+            };
+            after.wakers.into_iter().for_each(Waker::wake);
+            cells.extend(after.cells);
+            if is_more {
+                cells.push(cell);
+            }
+        }
+    }
+
+    /// Serves one line until nobody fits, or many were served; true if there may be more.
+    fn serve_some(&self, state: &mut State, cell: &Arc<Cell>, after: &mut After) -> bool {
+        let Some(policy) = state.policy.clone() else {
+            return false;
+        };
+        let Some(limit) = policy.by_scope(cell.scope.id) else {
+            // Those who wait here are told that it is gone by whoever put the new policy in force.
+            return false;
+        };
+        for _ in 0..GRANTS_MAX {
+            let State { lines, waiters, .. } = &mut *state;
+            let Some(line) = lines.get_mut(&cell.id) else {
+                return false;
+            };
+            let in_flight = cell.count.in_flight();
+            let fits = |key: usize| match &waiters[key].stage {
+                Stage::InLine(ask, ..) => {
+                    in_flight.saturating_add(ask.class.cost) <= policy.max_of_ask(limit, ask)
+                }
+                _ => false,
+            };
+            let is_unmet = |share: usize| {
+                let guaranteed = limit.settings.guaranteed.get(share);
+                guaranteed.is_some_and(|of| limit.shares[share].count.in_flight() < of.min)
+            };
+            let Some(pick) = line.flows.next(occupied, fits, is_unmet) else {
+                return false;
+            };
+            if !self.serve_one(state, cell, pick, &policy, after) {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Serves the next in turn: it gets its places, or goes where it is stopped. False if its place was gone after all.
+    fn serve_one(
+        &self,
+        state: &mut State,
+        cell: &Arc<Cell>,
+        pick: Pick,
+        policy: &Policy,
+        after: &mut After,
+    ) -> bool {
+        let Stage::InLine(ask, ..) = &state.waiters[pick.id].stage else {
+            return false;
+        };
+        let terms = Terms {
+            ask: Some(ask),
+            served: Some((cell.id, policy)),
+        };
+        let taken = self.try_take(&ask.policy, &ask.class, terms, ask.arrived);
+        if let Err(full) = &taken
+            && full.cell.as_ref().is_some_and(|full| full.id == cell.id)
+        {
+            return false;
+        }
+        if let (Ok(_), Some(line)) = (&taken, state.lines.get_mut(&cell.id)) {
+            line.flows.granted(pick);
+        }
+        let renewed = self.renewed_place(state, cell, pick);
+        let Some(Left { ask, .. }) = state.leave(pick.id) else {
+            return false;
+        };
+        if let (Some(place), Some(line)) = (renewed, state.lines.get_mut(&cell.id)) {
+            line.flows
+                .replace_place(pick.flow, &ask.class.account, Some(place));
+        }
+        match taken {
+            Ok(mut permit) => {
+                permit.story = tell(&ask, permit.story.take());
+                state.end(pick.id, Turn::Admit(permit), after);
+            }
+            Err(full) => self.move_on(state, pick.id, ask, full, after),
+        }
+        true
+    }
+
+    /// The count of what an account holds of a cell, if the one that its flow knows was removed while it held nothing.
+    fn renewed_place(&self, state: &State, cell: &Cell, pick: Pick) -> Option<Arc<Cell>> {
+        let line = state.lines.get(&cell.id)?;
+        let place = line.flows.place(pick.flow)?.as_ref()?;
+        let Stage::InLine(ask, ..) = &state.waiters[pick.id].stage else {
+            return None;
+        };
+        let limit = ask.policy.by_scope(cell.scope.id)?;
+        place
+            .count
+            .is_dead()
+            .then(|| self.occupancy_cell(ask, limit))
+            .flatten()
+    }
+
+    /// One whose turn it was is stopped by another limit: it waits on there, or tries what that limit says next.
+    fn move_on(
+        &self,
+        state: &mut State,
+        key: usize,
+        ask: Box<Ask>,
+        mut full: Full,
+        after: &mut After,
+    ) {
+        after.cells.extend(full.awaited.drain(..));
+        let policy = Arc::clone(&ask.policy);
+        let limit = &policy.limits[usize::from(full.index)];
+        let turn = match ask.step(limit) {
+            Step::Queue(queue) => {
+                let cell = self.cell_of(&ask, limit, &full);
+                let since = state.lines.get(&cell.id).map(|line| line.since);
+                let since = since.unwrap_or(ask.arrived);
+                match self.join(state, key, ask, limit, cell, queue, since) {
+                    Ok(cell) => {
+                        after.cells.push(cell);
+                        return;
+                    }
+                    Err((mut ask, why)) => {
+                        ask.advance(limit.real.scope.id, why);
+                        Turn::Resume(ask)
+                    }
+                }
+            }
+            Step::Reject { .. } => {
+                let reason = ask.reason(limit);
+                Turn::Reject(self.rejection(&policy, &ask.class, &full, reason))
+            }
+            Step::Slow(_) | Step::Reroute(_) | Step::Admit(_) => Turn::Resume(ask),
+        };
+        state.end(key, turn, after);
+    }
+
+    /// Puts a policy in force for those who wait: a raised maximum is served at once; where limits have come or gone, all ask
+    /// anew.
+    pub fn apply(&self, policy: &Arc<Policy>) {
+        let mut state = self.room.lock();
+        let previous = state.policy.replace(Arc::clone(policy));
+        let is_same = previous.is_none_or(|previous| policy.has_same_shape(&previous));
+        if is_same {
+            let cells: Vec<_> = state
+                .lines
+                .values()
+                .map(|line| Arc::clone(&line.cell))
+                .collect();
+            drop(state);
+            cells.into_iter().for_each(|cell| self.serve(cell, None));
+            return;
+        }
+        drop(state);
+        self.end_all(
+            |ask| !Arc::ptr_eq(&ask.policy, policy),
+            |ask, _| Turn::Renew(ask),
+        );
+    }
+
+    /// Ends every wait with a refusal.
+    pub fn dismiss_all(&self, reason: Reason) {
+        let refused = |ask: Box<Ask>, scope| Turn::Reject(self.dismissal(&ask, scope, reason));
+        self.end_all(|_| true, refused);
+    }
+
+    /// Ends one wait with a refusal; false if it is over already.
+    pub fn dismiss(&self, ticket: Ticket, reason: Reason) -> bool {
+        let mut after = After::default();
+        let mut state = self.room.lock();
+        if !state.is(ticket) {
+            return false;
+        }
+        let Some(left) = state.leave(ticket.key) else {
+            return false;
+        };
+        let turn = Turn::Reject(self.dismissal(&left.ask, left.scope, reason));
+        state.end(ticket.key, turn, &mut after);
+        drop(state);
+        after.wakers.into_iter().for_each(Waker::wake);
+        left.cell
+            .into_iter()
+            .for_each(|cell| self.serve(cell, None));
+        true
+    }
+
+    /// Ends the waits of those that it is `for_whom`, a few at a time.
+    fn end_all(&self, for_whom: impl Fn(&Ask) -> bool, turn: impl Fn(Box<Ask>, u64) -> Turn) {
+        let tickets: Vec<_> = {
+            let state = self.room.lock();
+            let waiters = state.waiters.iter();
+            let concerned = waiters.filter(|(_, waiter)| waiter.stage.ask().is_some_and(&for_whom));
+            concerned
+                .map(|(key, waiter)| Ticket {
+                    key,
+                    number: waiter.number,
+                })
+                .collect()
+        };
+        for batch in tickets.chunks(GRANTS_MAX) {
+            let mut after = After::default();
+            let mut state = self.room.lock();
+            for &ticket in batch {
+                if state.is(ticket)
+                    && let Some(left) = state.leave(ticket.key)
+                {
+                    state.end(ticket.key, turn(left.ask, left.scope), &mut after);
+                    after.cells.extend(left.cell);
+                }
+            }
+            drop(state);
+            after.wakers.into_iter().for_each(Waker::wake);
+            after
+                .cells
+                .into_iter()
+                .for_each(|cell| self.serve(cell, None));
+        }
+    }
+
+    /// The refusal of a wait that was ended from outside.
+    fn dismissal(&self, ask: &Ask, scope: u64, reason: Reason) -> Box<Rejection> {
+        let limit = ask.policy.by_scope(scope);
+        let none = || Arc::from("-");
+        Box::new(Rejection {
+            reason,
+            limit: limit.map_or_else(none, |limit| Arc::clone(&limit.name)),
+            axis: limit.map_or_else(none, |limit| Arc::clone(&limit.axis)),
+            status: 503,
+            max: limit.map_or(0, |limit| ask.max_of(limit)),
+            in_flight: limit.map_or(0, |limit| self.in_flight(&ask.policy, limit, &ask.class)),
+            account_in_flight: self.account_in_flight(&ask.policy, &ask.class),
+            drain_seconds: 0.0,
+        })
+    }
+}
+
+#[cfg(all(test, feature = "loom"))]
+mod loom_tests {
+    use std::future::Future as _;
+    use std::pin::Pin;
+    use std::task::{Context, Poll, Waker};
+    use std::time::{Duration, Instant};
+
+    use loom::thread;
+
+    use super::*;
+    use crate::admission::{
+        AccountName, Class, Decision, Dimension, Ladder, LimitSettings, Mode, Order, Permit,
+        PolicyResource, PolicySettings, Priority, Queue, ResourceId, UpstreamId, Wait,
+    };
+    use crate::clock::Clock;
+
+    /// One place for all, for which anybody may wait.
+    struct World {
+        registry: Arc<Registry>,
+        policy: Arc<Policy>,
+        class: Class,
+        now: Instant,
+    }
+
+    impl World {
+        fn new() -> Self {
+            let queue = Queue {
+                length: 10,
+                per_account: 10,
+                timeout: Duration::from_secs(1),
+                order: Order::OldestFirst,
+            };
+            let limit = LimitSettings {
+                name: "whole".into(),
+                identity: "whole".into(),
+                per: vec![Dimension::Process],
+                per_names: vec!["process".into()],
+                resources: None,
+                except: Vec::new(),
+                upstreams: None,
+                max: 1,
+                account_max: Vec::new(),
+                group_max: Vec::new(),
+                mode: Mode::Enforce,
+                ladder: Ladder::new(vec![Step::Queue(queue)], 503),
+                guaranteed: Vec::new(),
+            };
+            let settings = PolicySettings {
+                resources: vec![PolicyResource {
+                    name: "all".into(),
+                    upstream: UpstreamId(0),
+                    is_exempt: false,
+                }],
+                upstreams: vec!["api".into()],
+                groups: Vec::new(),
+                limits: vec![limit],
+            };
+            Self {
+                registry: Registry::new(),
+                policy: Arc::new(Policy::new(settings, None)),
+                class: Class {
+                    account: AccountName::new(b"acme").unwrap(),
+                    resource: ResourceId(0),
+                    upstream: UpstreamId(0),
+                    group: None,
+                    priority: Priority::Normal,
+                    cost: 1,
+                    network: None,
+                    values: smallvec::SmallVec::new(),
+                },
+                now: Clock::manual().now(),
+            }
+        }
+
+        fn ask(&self) -> Decision {
+            self.registry.acquire(&self.policy, &self.class, self.now)
+        }
+
+        fn admit(&self) -> Permit {
+            match self.ask() {
+                Decision::Admit(permit) => permit,
+                other => panic!("the place is free: {other:?}"),
+            }
+        }
+
+        fn wait(&self) -> Wait {
+            match self.ask() {
+                Decision::Wait(wait) => wait,
+                other => panic!("the place is taken: {other:?}"),
+            }
+        }
+
+        fn assert_empty(&self) {
+            let limit = self.policy.limit("whole").unwrap();
+            assert_eq!(self.registry.in_flight(&self.policy, limit, &self.class), 0);
+            assert_eq!(self.registry.waiting(), 0);
+            drop(self.admit());
+        }
+    }
+
+    fn model(test: impl Fn() + Sync + Send + 'static) {
+        let mut model = loom::model::Builder::new();
+        // Every defect of this kind that is known shows with two switches; a third makes the search take minutes.
+        model.preemption_bound = Some(2);
+        model.check(test);
+    }
+
+    fn look(wait: &mut Wait) -> Poll<Turn> {
+        Pin::new(wait).poll(&mut Context::from_waker(Waker::noop()))
+    }
+
+    // A34: a place that comes free as a wait is given up goes to one of them, and is never lost.
+    #[test]
+    fn a_place_is_not_lost_between_its_release_and_a_wait_that_is_given_up() {
+        model(|| {
+            let world = World::new();
+            let permit = world.admit();
+            let wait = world.wait();
+            let holder = thread::spawn(move || drop(permit));
+            let turn = wait.give_up();
+            holder.join().unwrap();
+            match turn {
+                Turn::Admit(permit) => drop(permit),
+                Turn::Resume(ask) => drop(ask),
+                other => panic!("{other:?}"),
+            }
+            world.assert_empty();
+        });
+    }
+
+    // A34: whoever begins to wait as the place comes free is served.
+    #[test]
+    fn one_who_begins_to_wait_as_the_place_comes_free_is_served() {
+        model(|| {
+            let world = World::new();
+            let permit = world.admit();
+            let holder = thread::spawn(move || drop(permit));
+            let decision = world.ask();
+            holder.join().unwrap();
+            match decision {
+                Decision::Admit(permit) => drop(permit),
+                Decision::Wait(mut wait) => match look(&mut wait) {
+                    Poll::Ready(Turn::Admit(permit)) => drop(permit),
+                    other => panic!("the place is free and nobody told it: {other:?}"),
+                },
+                Decision::Reject(rejection) => panic!("{rejection:?}"),
+            }
+            world.assert_empty();
+        });
+    }
+
+    // A34: a client that leaves as its turn comes hands the place on to the next.
+    #[test]
+    fn a_place_given_to_one_who_leaves_goes_to_the_next() {
+        model(|| {
+            let world = World::new();
+            let permit = world.admit();
+            let (first, mut second) = (world.wait(), world.wait());
+            let holder = thread::spawn(move || drop(permit));
+            drop(first);
+            holder.join().unwrap();
+            match look(&mut second) {
+                Poll::Ready(Turn::Admit(permit)) => drop(permit),
+                other => panic!("the place is free and nobody told it: {other:?}"),
+            }
+            drop(second);
+            world.assert_empty();
+        });
+    }
+}

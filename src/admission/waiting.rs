@@ -1,0 +1,481 @@
+//! The waiting room: everybody who waits for a place.
+//!
+//! A waiter stands in one line, that of the first cell that did not fit, until it is served, refused, or leaves. One lock
+//! guards all of it, so that granting and abandoning are one change and cannot both happen; under it only cells and the
+//! registry's shards are touched, and nobody is woken. Never reads a clock: timeouts are the caller's to announce.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use hashbrown::HashMap;
+use slab::Slab;
+
+use super::acquire::Full;
+use super::ask::Ask;
+use super::cell::Cell;
+use super::fairness::{Entry, Flows, Owner};
+use super::hold::Scope;
+use super::ladder::{Order, Queue, Slow};
+use super::permit::Permit;
+use super::policy::{Limit, Policy};
+use super::registry::Registry;
+use super::sync::Mutex;
+use super::{Reason, Rejection};
+
+/// Waiters over all lines: with their requests some 1 GiB, beyond what connections allow.
+const WAITERS_MAX: usize = 1 << 20;
+/// In a standing queue whose order is adaptive, a newcomer may wait for this part of the timeout (5 of 100 ms in the source that
+/// [`Order::Adaptive`] names).
+const STANDING_PART: u32 = 20;
+
+/// How a wait ended.
+#[derive(Debug)]
+pub enum Turn {
+    /// It has its places.
+    Admit(Permit),
+    /// It is refused.
+    Reject(Box<Rejection>),
+    /// It waits no longer here and tries what comes next: [`Registry::resume`].
+    Resume(Box<Ask>),
+    /// The limits have changed: it is to be classified anew, and then to [resume](Registry::resume) as [renewed](Ask::renewed).
+    Renew(Box<Ask>),
+}
+
+/// Names a waiter, so that an operator can end its wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ticket {
+    pub(super) key: usize,
+    pub(super) number: u64,
+}
+
+/// A request that waits. Dropping it ends the wait.
+#[derive(Debug)]
+#[must_use = "a dropped wait is over"]
+pub struct Wait {
+    registry: Arc<Registry>,
+    ticket: Ticket,
+    deadline: Instant,
+    is_over: bool,
+}
+
+/// All lines and all waiters.
+#[derive(Debug, Default)]
+pub(super) struct Room(Mutex<State>);
+
+#[cfg(not(feature = "loom"))]
+type Guard<'a> = parking_lot::MutexGuard<'a, State>;
+#[cfg(feature = "loom")]
+type Guard<'a> = loom::sync::MutexGuard<'a, State>;
+
+#[derive(Debug, Default)]
+pub(super) struct State {
+    /// The maxima of the moment.
+    pub(super) policy: Option<Arc<Policy>>,
+    pub(super) lines: HashMap<u64, Line, ahash::RandomState>,
+    pub(super) waiters: Slab<Waiter>,
+    /// Those in lines and asleep.
+    len: usize,
+    arrivals: u64,
+}
+
+/// Those who wait for one cell.
+#[derive(Debug)]
+pub(super) struct Line {
+    pub(super) cell: Arc<Cell>,
+    pub(super) flows: Flows<Option<Arc<Cell>>>,
+    /// Since when it has not been empty.
+    pub(super) since: Instant,
+}
+
+#[derive(Debug)]
+pub(super) struct Waiter {
+    pub(super) number: u64,
+    pub(super) stage: Stage,
+    waker: Option<Waker>,
+}
+
+#[derive(Debug)]
+pub(super) enum Stage {
+    /// In the line of a cell, in a flow, with this place in the order of arrival.
+    InLine(Box<Ask>, u64, usize, u64),
+    /// In a `slow` step.
+    Asleep(Box<Ask>, Arc<Scope>),
+    Over(Turn),
+    /// Between two of the others, while the lock is held.
+    Nowhere,
+}
+
+/// One that waits no longer.
+pub(super) struct Left {
+    pub(super) ask: Box<Ask>,
+    pub(super) scope: u64,
+    /// The cell that it stood at, if it was not asleep.
+    pub(super) cell: Option<Arc<Cell>>,
+}
+
+impl Stage {
+    pub(super) fn ask(&self) -> Option<&Ask> {
+        match self {
+            Self::InLine(ask, ..) | Self::Asleep(ask, _) => Some(ask),
+            Self::Over(_) | Self::Nowhere => None,
+        }
+    }
+}
+
+/// What is left to do once the lock is released.
+#[derive(Default)]
+pub(super) struct After {
+    pub(super) wakers: Vec<Waker>,
+    pub(super) cells: Vec<Arc<Cell>>,
+}
+
+pub(super) fn occupied(place: &Option<Arc<Cell>>) -> u32 {
+    place.as_ref().map_or(0, |cell| cell.count.in_flight())
+}
+
+impl State {
+    pub(super) fn is(&self, ticket: Ticket) -> bool {
+        let waiter = self.waiters.get(ticket.key);
+        waiter.is_some_and(|waiter| waiter.number == ticket.number)
+    }
+
+    fn admit(&mut self, stage: Stage) -> Ticket {
+        self.arrivals += 1;
+        let number = self.arrivals;
+        let key = self.waiters.insert(Waiter {
+            number,
+            stage,
+            waker: None,
+        });
+        Ticket { key, number }
+    }
+
+    /// Takes a waiter out of its line, or wakes it, if it still waits.
+    pub(super) fn leave(&mut self, key: usize) -> Option<Left> {
+        let waiter = self.waiters.get_mut(key)?;
+        match std::mem::replace(&mut waiter.stage, Stage::Nowhere) {
+            Stage::InLine(ask, cell, flow, serial) => {
+                self.len -= 1;
+                let line = self.lines.get_mut(&cell)?;
+                line.flows.remove(flow, serial, occupied);
+                line.cell.count.remove_waiter();
+                let cell = Arc::clone(&line.cell);
+                if line.flows.len() == 0 {
+                    self.lines.remove(&cell.id);
+                }
+                Some(Left {
+                    ask,
+                    scope: cell.scope.id,
+                    cell: Some(cell),
+                })
+            }
+            Stage::Asleep(ask, scope) => {
+                self.len -= 1;
+                scope.slowed.fetch_sub(1, Ordering::Relaxed);
+                Some(Left {
+                    ask,
+                    scope: scope.id,
+                    cell: None,
+                })
+            }
+            other => {
+                waiter.stage = other;
+                None
+            }
+        }
+    }
+
+    pub(super) fn end(&mut self, key: usize, turn: Turn, after: &mut After) {
+        if let Some(waiter) = self.waiters.get_mut(key) {
+            waiter.stage = Stage::Over(turn);
+            after.wakers.extend(waiter.waker.take());
+        }
+    }
+}
+
+impl Wait {
+    fn new(registry: Arc<Registry>, ticket: Ticket, deadline: Instant) -> Self {
+        Self {
+            registry,
+            ticket,
+            deadline,
+            is_over: false,
+        }
+    }
+
+    /// When to [give up](Self::give_up).
+    #[must_use]
+    pub fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    /// The name by which the wait can be ended from elsewhere.
+    #[must_use]
+    pub fn ticket(&self) -> Ticket {
+        self.ticket
+    }
+
+    /// Ends the wait because its deadline has come. If it was served at the same moment, it has its places.
+    pub fn give_up(mut self) -> Turn {
+        let (turn, cell) = self.take(|waiter| {
+            let Left {
+                mut ask,
+                scope,
+                cell,
+            } = waiter;
+            if cell.is_some() {
+                ask.advance(scope, Reason::QueueTimeout);
+                ask.queue_deadline = None;
+            }
+            (Turn::Resume(ask), cell)
+        });
+        cell.into_iter()
+            .for_each(|cell| self.registry.serve(cell, None));
+        turn.unwrap_or_else(|| unreachable!("a wait ends once, and gives something"))
+    }
+
+    /// Takes the waiter out of the room, with how it ended.
+    fn take(
+        &mut self,
+        ended: impl FnOnce(Left) -> (Turn, Option<Arc<Cell>>),
+    ) -> (Option<Turn>, Option<Arc<Cell>>) {
+        self.is_over = true;
+        let registry = Arc::clone(&self.registry);
+        let mut state = registry.room.lock();
+        let left = state.leave(self.ticket.key);
+        let waiter = state.waiters.try_remove(self.ticket.key);
+        drop(state);
+        match (left, waiter.map(|waiter| waiter.stage)) {
+            (Some(left), _) => {
+                let (turn, cell) = ended(left);
+                (Some(turn), cell)
+            }
+            (None, Some(Stage::Over(turn))) => (Some(turn), None),
+            _ => (None, None),
+        }
+    }
+}
+
+impl Future for Wait {
+    type Output = Turn;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Turn> {
+        let key = self.ticket.key;
+        let registry = Arc::clone(&self.registry);
+        let mut state = registry.room.lock();
+        let waiter = &mut state.waiters[key];
+        match std::mem::replace(&mut waiter.stage, Stage::Nowhere) {
+            Stage::Over(turn) => {
+                state.waiters.remove(key);
+                self.is_over = true;
+                Poll::Ready(turn)
+            }
+            stage => {
+                waiter.stage = stage;
+                let is_known = waiter
+                    .waker
+                    .as_ref()
+                    .is_some_and(|known| known.will_wake(cx.waker()));
+                if !is_known {
+                    waiter.waker = Some(cx.waker().clone());
+                }
+                Poll::Pending
+            }
+        }
+    }
+}
+
+impl Drop for Wait {
+    fn drop(&mut self) {
+        if self.is_over {
+            return;
+        }
+        let (turn, cell) = self.take(|Left { ask, cell, .. }| (Turn::Resume(ask), cell));
+        // One that was served at the same moment gives its places back.
+        drop(turn);
+        cell.into_iter()
+            .for_each(|cell| self.registry.serve(cell, None));
+    }
+}
+
+impl Room {
+    pub(super) fn lock(&self) -> Guard<'_> {
+        self.0.lock()
+    }
+
+    /// How many wait, in lines and asleep.
+    pub(super) fn len(&self) -> usize {
+        self.0.lock().len
+    }
+}
+
+impl Registry {
+    /// How many requests wait.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.room.len()
+    }
+
+    /// Puts a request into the line of the cell that is full; gives it back with the reason if it may not wait there.
+    pub(super) fn enqueue(
+        &self,
+        mut ask: Box<Ask>,
+        full: &Full,
+        queue: Queue,
+        now: Instant,
+    ) -> Result<Wait, (Box<Ask>, Reason)> {
+        let Some(registry) = self.this.upgrade() else {
+            return Err((ask, Reason::Draining));
+        };
+        let mut state = self.room.lock();
+        let policy = Arc::clone(&ask.policy);
+        let limit = &policy.limits[usize::from(full.index)];
+        let current = state.policy.get_or_insert_with(|| Arc::clone(&policy));
+        if current.by_scope(limit.real.scope.id).is_none() {
+            // A reload took the limit away a moment ago.
+            let ticket = state.admit(Stage::Over(Turn::Renew(ask)));
+            drop(state);
+            return Ok(Wait::new(registry, ticket, now));
+        }
+        let cell = self.cell_of(&ask, limit, full);
+        let since = state.lines.get(&cell.id).map_or(now, |line| line.since);
+        let is_standing =
+            queue.order == Order::Adaptive && now.saturating_duration_since(since) >= queue.timeout;
+        let patience = if is_standing {
+            queue.timeout / STANDING_PART
+        } else {
+            queue.timeout
+        };
+        let answered_by = Duration::from_secs_f64(limit.real.scope.mean_hold_seconds());
+        let client = ask
+            .client_deadline
+            .and_then(|at| at.checked_sub(answered_by));
+        let deadlines = [Some(now + patience), ask.queue_deadline, client];
+        let deadline = deadlines.into_iter().flatten().min().unwrap_or(now);
+        // A client whose patience is over is refused as one for whom no place came free.
+        let is_late = ask.client_deadline.is_some() && client.is_none_or(|client| client <= now);
+        if is_late || deadline <= now {
+            return Err((ask, Reason::QueueTimeout));
+        }
+        ask.queue_deadline = Some(deadline);
+        let ticket = state.admit(Stage::Nowhere);
+        match self.join(&mut state, ticket.key, ask, limit, cell, queue, since) {
+            Err((ask, why)) => {
+                state.waiters.remove(ticket.key);
+                Err((ask, why))
+            }
+            Ok(cell) => {
+                if let Some(line) = state.lines.get_mut(&cell.id) {
+                    line.flows.is_newest_first = is_standing;
+                }
+                drop(state);
+                // A place may have come free between the first look and the line.
+                self.serve(cell, None);
+                Ok(Wait::new(registry, ticket, deadline))
+            }
+        }
+    }
+
+    pub(super) fn cell_of(&self, ask: &Ask, limit: &Limit, full: &Full) -> Arc<Cell> {
+        full.cell.as_ref().map_or_else(
+            || {
+                let lookup = ask.policy.lookup(limit, &limit.real, &ask.class);
+                self.find_or_insert(&limit.real, lookup)
+            },
+            Arc::clone,
+        )
+    }
+
+    /// Puts a waiter into a line, if it may stand there.
+    #[expect(clippy::too_many_arguments, reason = "it is one step of two callers")]
+    pub(super) fn join(
+        &self,
+        state: &mut State,
+        key: usize,
+        mut ask: Box<Ask>,
+        limit: &Limit,
+        mut cell: Arc<Cell>,
+        queue: Queue,
+        since: Instant,
+    ) -> Result<Arc<Cell>, (Box<Ask>, Reason)> {
+        if ask.class.cost > ask.max_of(limit) {
+            return Err((ask, Reason::LimitReached));
+        }
+        let line = state.lines.get(&cell.id);
+        let length = line.map_or(0, |line| line.flows.len());
+        let own = line.map_or(0, |line| line.flows.waiting_of(&ask.class.account));
+        let is_full = length >= queue.length
+            || own >= queue.per_account as usize
+            || state.waiters.len() > WAITERS_MAX;
+        if is_full {
+            return Err((ask, Reason::QueueFull));
+        }
+        // Set before anybody can see a waiter.
+        cell.scope.registry.get_or_init(|| Weak::clone(&self.this));
+        while !cell.count.add_waiter() {
+            let lookup = ask.policy.lookup(limit, &limit.real, &ask.class);
+            cell = self.find_or_insert(&limit.real, lookup);
+        }
+        let serial = *ask.serial.get_or_insert_with(|| {
+            state.arrivals += 1;
+            state.arrivals
+        });
+        ask.story.was_queued = true;
+        let line = state.lines.entry(cell.id).or_insert_with(|| Line {
+            cell: Arc::clone(&cell),
+            flows: Flows::default(),
+            since,
+        });
+        let owner = Owner {
+            account: ask.class.account,
+            priority: ask.class.priority,
+            weight: ask.policy.weight_of(&ask.class),
+            share: limit.share_of(&ask.class),
+        };
+        let entry = Entry {
+            serial,
+            id: key,
+            cost: ask.class.cost,
+        };
+        let place = || self.occupancy_cell(&ask, limit);
+        let flow = line.flows.push(owner, entry, place, occupied);
+        state.waiters[key].stage = Stage::InLine(ask, cell.id, flow, serial);
+        state.len += 1;
+        Ok(cell)
+    }
+
+    pub(super) fn occupancy_cell(&self, ask: &Ask, limit: &Limit) -> Option<Arc<Cell>> {
+        let occupancy = limit.occupancy.as_ref()?;
+        let lookup = ask.policy.occupancy_lookup(occupancy, &ask.class);
+        Some(self.find_or_insert(&occupancy.counting, lookup))
+    }
+
+    /// Lets a request sleep in a `slow` step; gives it back if too many do already.
+    pub(super) fn sleep(
+        &self,
+        mut ask: Box<Ask>,
+        limit: &Limit,
+        slow: Slow,
+        now: Instant,
+    ) -> Result<Wait, Box<Ask>> {
+        let scope = &limit.real.scope;
+        let Some(registry) = self.this.upgrade() else {
+            return Err(ask);
+        };
+        if scope.slowed.fetch_add(1, Ordering::Relaxed) >= slow.length {
+            scope.slowed.fetch_sub(1, Ordering::Relaxed);
+            return Err(ask);
+        }
+        ask.story.was_slowed = true;
+        let stage = Stage::Asleep(ask, Arc::clone(scope));
+        let mut state = self.room.lock();
+        let ticket = state.admit(stage);
+        state.len += 1;
+        drop(state);
+        Ok(Wait::new(registry, ticket, now + slow.delay))
+    }
+}

@@ -1,0 +1,348 @@
+//! Fairness against an oracle, and waiting under random use with invariants at every step.
+//!
+//! The oracle is the rule itself, applied to a plain list: the smallest `(in flight + 1) / weight`, then who has waited
+//! longest, and every eighth time whoever has waited longest. The simulation knows no rule, only what must never be:
+//! places that are free while somebody who fits waits, counts above a maximum, queues above a bound, somebody forgotten.
+
+use std::collections::BTreeMap;
+
+use fastrand::Rng;
+use proptest::prelude::*;
+use tidegate::admission::{
+    Class, Decision, Dimension, LimitSettings, Permit, Priority, Step, Turn, Wait,
+};
+
+use super::simulation::Seed;
+use super::waiting::{queue, whole, with};
+use super::{CALLS, MESSAGES, World, class, limit, look, seeds};
+
+const NAMES: [&str; 5] = ["a", "b", "c", "gold-1", "gold-2"];
+const WEIGHT_OF_GOLD: u32 = 3;
+/// As in `admission::fairness`.
+const OLDEST_EVERY: u32 = 8;
+
+/// One that waits, as the oracle sees it.
+struct Waiting {
+    name: &'static str,
+    arrival: usize,
+    wait: Wait,
+}
+
+/// A world with one limit for all, and the plain list.
+struct Oracle {
+    world: World,
+    held: Vec<(&'static str, Permit)>,
+    waiting: Vec<Waiting>,
+    arrivals: usize,
+    grants: u32,
+}
+
+impl Oracle {
+    fn new(max: u32) -> Self {
+        let mut world = World::new(&[]);
+        world.weigh_gold(WEIGHT_OF_GOLD);
+        world.reload(&[whole(max)]);
+        Self {
+            world,
+            held: Vec::new(),
+            waiting: Vec::new(),
+            arrivals: 0,
+            grants: 0,
+        }
+    }
+
+    fn arrive(&mut self, name: &'static str) {
+        match self.world.acquire(&class(name, CALLS)) {
+            Decision::Admit(permit) => {
+                assert!(self.waiting.is_empty(), "it overtook those who wait");
+                self.held.push((name, permit));
+            }
+            Decision::Wait(wait) => {
+                self.arrivals += 1;
+                self.waiting.push(Waiting {
+                    name,
+                    arrival: self.arrivals,
+                    wait,
+                });
+            }
+            Decision::Reject(rejection) => assert_eq!(self.waiting.len(), 100, "{rejection:?}"),
+        }
+    }
+
+    /// Who is next by the rule.
+    fn next(&self) -> Option<usize> {
+        let holds = |name: &str| self.held.iter().filter(|(of, _)| *of == name).count();
+        let ratio = |of: &Waiting| {
+            let weight = if of.name.starts_with("gold-") {
+                u64::from(WEIGHT_OF_GOLD)
+            } else {
+                1
+            };
+            ((holds(of.name) as u64 + 1) << 16) / weight
+        };
+        let first_of = |name: &str| {
+            let own = self.waiting.iter().filter(|of| of.name == name);
+            own.map(|of| of.arrival).min()
+        };
+        let is_oldest_turn = (self.grants + 1).is_multiple_of(OLDEST_EVERY);
+        let heads = self
+            .waiting
+            .iter()
+            .enumerate()
+            .filter(|(_, of)| first_of(of.name) == Some(of.arrival));
+        heads
+            .min_by_key(|(_, of)| (if is_oldest_turn { 0 } else { ratio(of) }, of.arrival))
+            .map(|(index, _)| index)
+    }
+
+    /// Gives a place back; whoever is served must be the one by the rule.
+    fn release(&mut self, index: usize) {
+        if self.held.is_empty() {
+            return;
+        }
+        drop(self.held.swap_remove(index % self.held.len()));
+        let expected = self.next();
+        let mut served = Vec::new();
+        for (index, waiting) in self.waiting.iter_mut().enumerate() {
+            if let Some(Turn::Admit(permit)) = look(&mut waiting.wait) {
+                served.push((index, permit));
+            }
+        }
+        let who: Vec<_> = served.iter().map(|(index, _)| *index).collect();
+        assert_eq!(who, expected.into_iter().collect::<Vec<_>>());
+        for (index, permit) in served {
+            let name = self.waiting.remove(index).name;
+            self.held.push((name, permit));
+            self.grants += 1;
+        }
+        self.forget_when_empty();
+    }
+
+    /// A line that was empty begins to count its grants anew.
+    fn forget_when_empty(&mut self) {
+        if self.waiting.is_empty() {
+            self.grants = 0;
+        }
+    }
+
+    fn leave(&mut self, index: usize) {
+        if !self.waiting.is_empty() {
+            let index = index % self.waiting.len();
+            drop(self.waiting.remove(index));
+            self.forget_when_empty();
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    // G2, A34: every place that falls free goes to the account that the max-min rule names.
+    #[test]
+    fn each_place_goes_where_max_min_by_occupancy_says(
+        max in 1..12u32,
+        steps in prop::collection::vec((0..10u8, 0..NAMES.len(), any::<usize>()), 1..300),
+    ) {
+        let mut oracle = Oracle::new(max);
+        for (what, name, index) in steps {
+            match what {
+                0..6 => oracle.arrive(NAMES[name]),
+                6..9 => oracle.release(index),
+                _ => oracle.leave(index),
+            }
+        }
+        while !oracle.held.is_empty() {
+            oracle.release(0);
+        }
+        prop_assert!(oracle.waiting.is_empty(), "somebody was forgotten");
+        oracle.world.assert_empty();
+    }
+}
+
+struct Simulation {
+    random: Rng,
+    world: World,
+    held: Vec<Permit>,
+    waiting: Vec<Wait>,
+    limits: Vec<LimitSettings>,
+}
+
+const LENGTH: u32 = 30;
+
+impl Simulation {
+    fn new(seed: u64) -> Self {
+        let mut random = Rng::with_seed(seed);
+        let limits = random_limits(&mut random);
+        Self {
+            world: World::new(&limits),
+            random,
+            held: Vec::new(),
+            waiting: Vec::new(),
+            limits,
+        }
+    }
+
+    fn step(&mut self) {
+        match self.random.u32(..100) {
+            0..50 => self.arrive(),
+            50..80 => self.release(),
+            80..86 => self.leave(),
+            86..92 => self.give_up(),
+            92..96 => self.change_a_maximum(),
+            96..98 => self.change_the_limits(),
+            _ => self.world.registry.sweep(),
+        }
+        self.collect();
+        self.check();
+    }
+
+    fn arrive(&mut self) {
+        let name = NAMES[self.random.usize(..NAMES.len())];
+        let resource = [CALLS, MESSAGES][self.random.usize(..2)];
+        let priority = [Priority::Low, Priority::Normal, Priority::High][self.random.usize(..3)];
+        let class = Class {
+            priority,
+            ..class(name, resource)
+        };
+        let decision = self.world.acquire(&class);
+        self.take(decision);
+    }
+
+    fn take(&mut self, decision: Decision) {
+        match decision {
+            Decision::Admit(permit) => self.held.push(permit),
+            Decision::Wait(wait) => self.waiting.push(wait),
+            Decision::Reject(_) => {}
+        }
+    }
+
+    fn release(&mut self) {
+        if !self.held.is_empty() {
+            let index = self.random.usize(..self.held.len());
+            drop(self.held.swap_remove(index));
+        }
+    }
+
+    fn leave(&mut self) {
+        if !self.waiting.is_empty() {
+            let index = self.random.usize(..self.waiting.len());
+            drop(self.waiting.swap_remove(index));
+        }
+    }
+
+    fn give_up(&mut self) {
+        if !self.waiting.is_empty() {
+            let index = self.random.usize(..self.waiting.len());
+            let turn = self.waiting.swap_remove(index).give_up();
+            self.end(turn);
+        }
+    }
+
+    fn end(&mut self, turn: Turn) {
+        let now = self.world.clock.now();
+        match turn {
+            Turn::Admit(permit) => self.held.push(permit),
+            Turn::Reject(_) => {}
+            Turn::Resume(ask) => {
+                let decision = self.world.registry.resume(ask, now);
+                self.take(decision);
+            }
+            Turn::Renew(ask) => {
+                let class = class(NAMES[self.random.usize(..NAMES.len())], CALLS);
+                let ask = ask.renewed(&self.world.policy, &class);
+                let decision = self.world.registry.resume(ask, now);
+                self.take(decision);
+            }
+        }
+    }
+
+    /// What has become of those who wait.
+    fn collect(&mut self) {
+        let mut index = 0;
+        while index < self.waiting.len() {
+            match look(&mut self.waiting[index]) {
+                Some(turn) => {
+                    drop(self.waiting.swap_remove(index));
+                    self.end(turn);
+                }
+                None => index += 1,
+            }
+        }
+    }
+
+    fn change_a_maximum(&mut self) {
+        let index = self.random.usize(..self.limits.len());
+        self.limits[index].max = self.random.u32(1..8);
+        self.world.reload(&self.limits);
+    }
+
+    fn change_the_limits(&mut self) {
+        self.limits = random_limits(&mut self.random);
+        self.world.reload(&self.limits);
+    }
+
+    fn check(&self) {
+        let (world, mut queued) = (&self.world, 0);
+        for of in &self.limits {
+            let limit = world.policy.limit(&of.name).expect("it is configured");
+            for key in world.registry.keys(&world.policy, limit, usize::MAX) {
+                assert!(key.queued <= LENGTH, "{key:?}");
+                assert!(
+                    key.queued == 0 || key.in_flight >= key.max,
+                    "a place is free, and somebody waits for it: {} {key:?}",
+                    of.name
+                );
+                queued += u64::from(key.queued);
+            }
+        }
+        let snapshot = world.registry.snapshot(&world.policy);
+        assert_eq!(snapshot.queued, self.waiting.len() as u64);
+        assert_eq!(queued, snapshot.queued, "everybody stands in one line");
+        assert_eq!(snapshot.in_flight, self.held.len() as u64);
+        let mut places: BTreeMap<u64, u32> = BTreeMap::new();
+        for (id, count) in self.held.iter().flat_map(Permit::places) {
+            *places.entry(id).or_default() += count;
+        }
+        for (id, count) in world.counts() {
+            assert_eq!(places.get(&id), Some(&count), "a cell and its permits");
+        }
+    }
+}
+
+/// Limits of one count and of many, some of which queue.
+fn random_limits(random: &mut Rng) -> Vec<LimitSettings> {
+    let dimensions: [&[Dimension]; 4] = [
+        &[Dimension::Account, Dimension::Resource],
+        &[Dimension::Account],
+        &[Dimension::Resource],
+        &[],
+    ];
+    let mut limits = Vec::new();
+    for (index, per) in dimensions.into_iter().enumerate() {
+        let limit = limit(&format!("limit-{index}"), per, random.u32(1..8));
+        limits.push(if random.u32(..3) > 0 {
+            with(limit, &[Step::Queue(queue(LENGTH))])
+        } else {
+            limit
+        });
+    }
+    limits
+}
+
+// A11, A34, G1, G2, G3, G15: nobody waits for what is free, no count is above its maximum, no queue above its bound, and
+// nobody is forgotten.
+#[test]
+fn a_simulation_of_waiting_keeps_its_invariants() {
+    for seed in seeds(200) {
+        let seed = Seed(seed);
+        let mut simulation = Simulation::new(seed.0);
+        (0..250).for_each(|_| simulation.step());
+        while !simulation.held.is_empty() {
+            simulation.release();
+            simulation.collect();
+            simulation.check();
+        }
+        assert!(simulation.waiting.is_empty(), "somebody was forgotten");
+        simulation.world.assert_empty();
+    }
+}
