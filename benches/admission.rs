@@ -89,6 +89,7 @@ impl Tidegate {
             group_max: Vec::new(),
             mode: Mode::Enforce,
             ladder: ladder.clone(),
+            counts_leases: true,
             guaranteed: Vec::new(),
         };
         let settings = PolicySettings {

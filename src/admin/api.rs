@@ -10,14 +10,14 @@ use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use serde_json::{Value, json};
 
-use super::{Ask, Operations, guard};
+use super::{Ask, Operations, guard, lease};
 use crate::admission::Reason;
 use crate::telemetry::State;
 
-type Answer = Response<Full<Bytes>>;
+pub(super) type Answer = Response<Full<Bytes>>;
 
 /// Longest body of a call, in bytes.
-const BODY_MAX: usize = 64 * 1024;
+pub(super) const BODY_MAX: usize = 64 * 1024;
 /// Most rows of a list.
 const ROWS_MAX: usize = 1_000;
 /// Rows of a list for whoever does not say.
@@ -47,6 +47,15 @@ pub(super) async fn answer(operations: &dyn Operations, request: Request<Incomin
         (["v1", "status"], "GET" | "HEAD") => json_answer(StatusCode::OK, &status(operations)),
         (["v1", "limits", name, "keys"], "GET" | "HEAD") => keys(operations, name, &query),
         (["v1", "requests"], "GET" | "HEAD") => requests(operations, &query),
+        (["v1", "leases"], "GET" | "HEAD") => match query.number("limit", REQUESTS_DEFAULT) {
+            Ok(rows_max) => lease::list(operations, rows_max),
+            Err(()) => problem(
+                StatusCode::BAD_REQUEST,
+                "`limit` is a number from 1 to 1000",
+            ),
+        },
+        (["v1", "leases", id, "renew"], "POST") => lease::renew(operations, id, body).await,
+        (["v1", "leases", id], "DELETE") => lease::release(operations, id),
         (["v1", "requests", id], "DELETE") => cancel(operations, id),
         (["v1", "config"], "GET" | "HEAD") => {
             json_answer(StatusCode::OK, &operations.configuration())
@@ -65,15 +74,19 @@ pub(super) async fn answer(operations: &dyn Operations, request: Request<Incomin
         }
         (["v1", "explain"], "POST") => explain(operations, body).await,
         (
-            ["metrics"] | ["v1", "status" | "requests" | "config"] | ["v1", "limits", _, "keys"],
+            ["metrics"]
+            | ["v1", "status" | "requests" | "leases" | "config"]
+            | ["v1", "limits", _, "keys"],
             _,
         ) => not_allowed("GET, HEAD"),
         (["v1", "reload" | "explain"], _) => not_allowed("POST"),
-        (["v1", "requests", _], _) => not_allowed("DELETE"),
+        (["v1", "requests" | "leases", _], _) => not_allowed("DELETE"),
+        (["v1", "leases", _, "renew"], _) => not_allowed("POST"),
         _ => problem(
             StatusCode::NOT_FOUND,
             "there are /live /ready /metrics /v1/status /v1/limits/{name}/keys /v1/requests \
-             /v1/config, POST /v1/reload /v1/explain, and DELETE /v1/requests/{id}",
+             /v1/leases /v1/config, POST /v1/reload /v1/explain /v1/leases/{id}/renew, \
+             and DELETE /v1/requests/{id} /v1/leases/{id}",
         ),
     }
 }
@@ -274,7 +287,7 @@ impl<'a> Query<'a> {
     }
 }
 
-fn text(status: StatusCode, text: impl Into<Bytes>) -> Answer {
+pub(super) fn text(status: StatusCode, text: impl Into<Bytes>) -> Answer {
     let mut answer = Response::new(Full::new(text.into()));
     *answer.status_mut() = status;
     let fields = answer.headers_mut();
@@ -286,7 +299,7 @@ fn text(status: StatusCode, text: impl Into<Bytes>) -> Answer {
     answer
 }
 
-fn json_answer(status: StatusCode, value: &Value) -> Answer {
+pub(super) fn json_answer(status: StatusCode, value: &Value) -> Answer {
     let mut answer = text(status, value.to_string());
     answer
         .headers_mut()
@@ -294,7 +307,7 @@ fn json_answer(status: StatusCode, value: &Value) -> Answer {
     answer
 }
 
-fn problem(status: StatusCode, detail: &str) -> Answer {
+pub(super) fn problem(status: StatusCode, detail: &str) -> Answer {
     let title = status.canonical_reason().unwrap_or_default();
     let body = json!({ "title": title, "status": status.as_u16(), "detail": detail });
     let mut answer = json_answer(status, &body);

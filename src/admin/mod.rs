@@ -7,14 +7,15 @@
 mod api;
 mod guard;
 mod host;
+mod lease;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::admission::{Policy, Registry};
-use crate::telemetry::Live;
+use crate::admission::{Leases, Policy, Registry};
+use crate::telemetry::{Entered, Live};
 
 pub use host::App;
 
@@ -82,6 +83,8 @@ pub trait Operations: Send + Sync + 'static {
     fn registry(&self) -> &Registry;
     /// Requests in progress.
     fn live(&self) -> &Live;
+    /// Permits that outlived their response.
+    fn leases(&self) -> &Leases<Entered>;
     /// Now.
     fn now(&self) -> Instant;
     /// Since the program started.

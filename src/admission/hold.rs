@@ -4,7 +4,7 @@
 //! gives the drain rate that an honest Retry-After is made of (reference: `Retry-After` from `L / h`). It is a
 //! moving average over sampled permits: good to a few percent, which whole seconds do not show. Never per key.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{OnceLock, Weak};
 
 use super::registry::Registry;
@@ -23,6 +23,8 @@ pub(super) struct Scope {
     /// In shadow mode: how many it would have admitted, and how many refused.
     pub(super) would_admit: AtomicU64,
     pub(super) would_reject: AtomicU64,
+    /// Whether leases keep their places here; else they return with the response's last byte.
+    pub(super) counts_leases: AtomicBool,
     /// Requests that sleep in a `slow` step of this limit.
     pub(super) slowed: AtomicU32,
     /// Who serves those that wait for its cells; set before the first one waits.
@@ -37,6 +39,7 @@ impl Scope {
             mean_hold: AtomicU64::new(0),
             would_admit: AtomicU64::new(0),
             would_reject: AtomicU64::new(0),
+            counts_leases: AtomicBool::new(true),
             slowed: AtomicU32::new(0),
             registry: OnceLock::new(),
         }

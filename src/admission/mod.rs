@@ -12,6 +12,7 @@ mod fairness;
 mod hold;
 mod key;
 mod ladder;
+mod lease;
 mod permit;
 mod plan;
 mod policy;
@@ -29,6 +30,7 @@ pub use class::{
 };
 pub use key::{Dimension, Label};
 pub use ladder::{Ladder, Order, Overage, Queue, Slow, Step};
+pub use lease::{LeaseId, LeaseTerms, LeaseView, Leases};
 pub use permit::{Outcome, Permit};
 pub use policy::{
     Guarantee, Guaranteed, Limit, LimitSettings, Mode, Policy, PolicyGroup, PolicyResource,

@@ -3,7 +3,8 @@
 //! A permit carries pointers to the very cells it took, so that release is right whatever the configuration says by
 //! then. It sits in a response body, a tunnel or a drained orphan, and goes with it on every path. Never cloned.
 
-use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use smallvec::SmallVec;
@@ -27,7 +28,7 @@ pub enum Outcome {
 #[derive(Debug)]
 #[must_use = "a dropped permit gives its places back at once"]
 pub struct Permit {
-    pub(super) cells: SmallVec<[Arc<Cell>; 6]>,
+    pub(super) cells: Cells,
     pub(super) cost: u32,
     /// The account's own count, which is in requests, whatever they cost.
     pub(super) account: Option<Arc<Cell>>,
@@ -37,6 +38,9 @@ pub struct Permit {
     /// What became of the request before; most have none.
     pub(super) story: Option<Box<Story>>,
 }
+
+/// The cells of one permit: as many as usual limits have, without the heap.
+type Cells = SmallVec<[Arc<Cell>; 6]>;
 
 /// Cells of permits that were given back, for whose places somebody waits.
 pub(super) type Awaited = SmallVec<[Arc<Cell>; 2]>;
@@ -81,6 +85,21 @@ impl Permit {
 }
 
 impl Permit {
+    /// The response is through and the work goes on: places in limits that do not count leases return.
+    pub fn keep_for_lease(&mut self) {
+        let account = self.account_name();
+        let (kept, returned): (Cells, Cells) = self
+            .cells
+            .drain(..)
+            .partition(|cell| cell.scope.counts_leases.load(Ordering::Relaxed));
+        self.cells = kept;
+        for cell in returned {
+            if cell.count.give(self.cost) {
+                serve(cell, account);
+            }
+        }
+    }
+
     /// Gives all places back; gives the cells that somebody waits for.
     pub(super) fn give_back(&mut self) -> Awaited {
         let mut awaited = Awaited::new();
@@ -109,10 +128,15 @@ impl Drop for Permit {
         }
         let account = self.account_name();
         for cell in awaited {
-            let registry = cell.scope.registry.get().and_then(std::sync::Weak::upgrade);
-            if let Some(registry) = registry {
-                registry.serve(cell, account);
-            }
+            serve(cell, account);
         }
+    }
+}
+
+/// Somebody waits for what was given back to the cell.
+fn serve(cell: Arc<Cell>, released_by: Option<AccountName>) {
+    let registry = cell.scope.registry.get().and_then(Weak::upgrade);
+    if let Some(registry) = registry {
+        registry.serve(cell, released_by);
     }
 }

@@ -68,6 +68,8 @@ pub struct LimitSettings {
     pub mode: Mode,
     /// How.
     pub ladder: Ladder,
+    /// Whether leases keep their places; else they return with the response's last byte.
+    pub counts_leases: bool,
     /// Places that some have for sure: while they have less, what falls free is theirs first. Others may use them meanwhile.
     pub guaranteed: Vec<Guarantee>,
 }
@@ -200,10 +202,16 @@ impl Limit {
             });
             same.unwrap_or_else(|| free_cell(&real.scope))
         });
+        let occupancy = Occupancy::of(&settings, previous);
+        let others = occupancy.iter().map(|of| &of.counting);
+        for counting in [&real, &paper].into_iter().chain(others) {
+            let flag = &counting.scope.counts_leases;
+            flag.store(settings.counts_leases, std::sync::atomic::Ordering::Relaxed);
+        }
         Self {
             name: settings.name.as_str().into(),
             account_max: settings.account_max.iter().copied().collect(),
-            occupancy: Occupancy::of(&settings, previous),
+            occupancy,
             shares: shares.collect(),
             axis: settings.per_names.join(",").into(),
             settings,

@@ -320,6 +320,7 @@ mod loom_tests {
                 group_max: Vec::new(),
                 mode: Mode::Enforce,
                 ladder: Ladder::new(vec![Step::Queue(queue)], 503),
+                counts_leases: true,
                 guaranteed: Vec::new(),
             };
             let settings = PolicySettings {

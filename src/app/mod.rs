@@ -437,6 +437,10 @@ impl BackgroundService for Supervisor {
             }
             let policy = Arc::clone(&gate.generation().policy);
             gate.registry.sweep();
+            let expired = gate.leases.expire(gate.clock.now());
+            if expired > 0 {
+                tracing::warn!(expired, "leases expired that nobody released");
+            }
             if tick.is_multiple_of(PEAK_TICKS) {
                 gate.registry.turn_peaks(&policy);
             }

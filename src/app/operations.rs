@@ -9,11 +9,11 @@ use serde_json::{Value, json};
 
 use super::Inner;
 use crate::admin::{self, Ask, Operations};
-use crate::admission::{Policy, Registry};
+use crate::admission::{Leases, Policy, Registry};
 use crate::classify::Peer;
 use crate::config;
 use crate::proxy::Phase;
-use crate::telemetry::{self, Live, Sources};
+use crate::telemetry::{self, Entered, Live, Sources};
 
 impl Operations for Inner {
     fn settings(&self) -> admin::Settings {
@@ -38,6 +38,10 @@ impl Operations for Inner {
 
     fn live(&self) -> &Live {
         &self.gate.live
+    }
+
+    fn leases(&self) -> &Leases<Entered> {
+        &self.gate.leases
     }
 
     fn now(&self) -> Instant {
@@ -68,6 +72,7 @@ impl Operations for Inner {
             resources: &self.gate.resources,
             gate: &self.gate.stats,
             live: &self.gate.live,
+            leases: &self.gate.leases,
             log: &self.gate.log,
             generation: generation.number,
             upstreams: upstreams.map(|of| (of.name().into(), of.is_up())).collect(),

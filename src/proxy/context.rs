@@ -12,7 +12,7 @@ use super::connection::Connection;
 use super::gate::{Local, Names, Route};
 use super::settings::StreamPolicy;
 use super::upstream::Upstream;
-use crate::admission::{Outcome, Permit, Ticket, UpstreamId};
+use crate::admission::{LeaseId, LeaseTerms, Outcome, Permit, Ticket, UpstreamId};
 use crate::telemetry::{DecisionWord, Entered, Record, Request, State};
 
 /// Everything about one request.
@@ -33,6 +33,8 @@ pub(super) struct Context {
     pub(super) queue_wait: Option<Duration>,
     /// Where it goes instead of its resource's upstream.
     rerouted: Option<UpstreamId>,
+    /// The work goes on after the response.
+    lease: Option<LeaseId>,
     outcome: Outcome,
     /// When the request was sent on.
     pub(super) forwarded_at: Option<Instant>,
@@ -76,6 +78,7 @@ impl Context {
             mark: None,
             queue_wait: None,
             rerouted: None,
+            lease: None,
             outcome: Outcome::Ignore,
             forwarded_at: None,
             head_at: None,
@@ -166,6 +169,39 @@ impl Context {
         }
     }
 
+    /// The work goes on after the response: its permit becomes a lease at the last byte.
+    pub(super) fn lease(&mut self, ttl: Duration, ttl_max: Duration, now: Instant) {
+        let request = &self.request;
+        let id = LeaseId::of(request.id);
+        let terms = LeaseTerms {
+            account: request.account,
+            resource: Arc::clone(&request.resource),
+            ttl,
+            ttl_max,
+        };
+        let leases = &self.local.gate.leases;
+        if leases.begin(id, terms, now, || request.is_released()) {
+            self.lease = Some(id);
+        }
+    }
+
+    /// Hands the permit over to the request's lease; given back if there is none, or it is over.
+    fn hand_over(&mut self, mut permit: Permit) -> Option<Permit> {
+        let (Some(id), Some(mut entered)) = (self.lease, self.entered.take()) else {
+            return Some(permit);
+        };
+        permit.keep_for_lease();
+        entered.hold(&permit);
+        self.request.set_state(State::Lease);
+        match self.local.gate.leases.hold(id, entered, permit) {
+            Ok(()) => None,
+            Err((entered, permit)) => {
+                drop(entered);
+                Some(permit)
+            }
+        }
+    }
+
     /// The response's head came: an answer was given, and the resource says how long the place is held from here.
     pub(super) fn answered(&mut self, status: u16, policy: StreamPolicy, now: Instant) {
         self.status = status;
@@ -178,6 +214,7 @@ impl Context {
             State::Streaming
         });
         match policy {
+            _ if self.lease.is_some() => {}
             StreamPolicy::BodyEnd => {}
             StreamPolicy::Headers => self.release(now),
             StreamPolicy::First(bound) => self.release_after(bound),
@@ -251,6 +288,11 @@ impl Drop for Context {
             self.waited(now.saturating_duration_since(self.request.started));
             (self.status, self.reason) = (499, "client_departed");
             self.decision = DecisionWord::Rejected;
+        }
+        if self.lease.is_some()
+            && let Hold::Own(permit) = std::mem::replace(&mut self.hold, Hold::None)
+        {
+            self.hold = self.hand_over(permit).map_or(Hold::None, Hold::Own);
         }
         let gate = &self.local.gate;
         // First out of the list, then the place: the auditor may see a count too many, never one too few.

@@ -7,16 +7,17 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 
 use super::settings::{Departed, ResourceSettings, Settings, StreamPolicy};
 use super::upstream::Upstream;
-use crate::admission::{Policy, Registry};
+use crate::admission::{Leases, Policy, Registry};
 use crate::classify::Rules;
 use crate::clock::Clock;
-use crate::telemetry::{AccessLog, GateStats, Live, ResourceStats, ResourceTable};
+use crate::telemetry::{AccessLog, Entered, GateStats, Live, ResourceStats, ResourceTable};
 
 /// One configuration at work; never changed after it is made.
 #[derive(Debug)]
@@ -42,6 +43,7 @@ pub struct Route {
     pub(super) upstream: Arc<Upstream>,
     pub(super) stream: StreamPolicy,
     pub(super) departed: Departed,
+    pub(super) completion: Option<Duration>,
     pub(super) stats: Arc<ResourceStats>,
 }
 
@@ -58,6 +60,7 @@ impl Route {
             upstream: Arc::clone(&upstreams[usize::from(settings.upstream.0)]),
             stream: settings.stream,
             departed: settings.departed,
+            completion: settings.completion,
             stats: table.of(&settings.name),
         }
     }
@@ -85,6 +88,8 @@ pub struct Gate {
     pub registry: Arc<Registry>,
     /// Requests in progress.
     pub live: Arc<Live>,
+    /// Permits that outlived their response.
+    pub leases: Leases<Entered>,
     /// Figures of the gate as a whole.
     pub stats: GateStats,
     /// Figures by resource.
@@ -137,6 +142,7 @@ impl Gate {
             current: ArcSwap::from_pointee(first),
             registry: Registry::new(),
             live: Arc::default(),
+            leases: Leases::default(),
             stats: GateStats::default(),
             resources,
             log: AccessLog::default(),

@@ -16,7 +16,7 @@ use smallvec::SmallVec;
 use super::connection::Connection;
 use super::outgoing::Framing;
 use super::settings::UpstreamSettings;
-use crate::admission::AccountName;
+use crate::admission::{AccountName, LeaseId};
 use crate::telemetry::RequestId;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -149,6 +149,8 @@ pub(super) struct Added<'a> {
     pub(super) account: &'a AccountName,
     pub(super) resource: &'a str,
     pub(super) request_id: &'a RequestId,
+    /// By which the upstream may hold on to its place.
+    pub(super) lease: LeaseId,
     /// The mark with which it goes over a limit.
     pub(super) mark: Option<&'a str>,
     /// How long it waited here.
@@ -194,6 +196,9 @@ pub(super) fn write_head(head: &Parts, seen: &Seen, added: &Added<'_>) -> (Vec<u
     write_field(&mut out, "x-request-id", added.request_id.as_bytes());
     write_field(&mut out, "x-admission-account", added.account.as_bytes());
     write_field(&mut out, "x-admission-resource", added.resource.as_bytes());
+    out.extend_from_slice(b"x-admission-lease: ");
+    added.lease.write(&mut out);
+    out.extend_from_slice(b"\r\n");
     if let Some(mark) = added.mark {
         write_field(&mut out, "x-admission-mark", mark.as_bytes());
     }

@@ -44,6 +44,8 @@ pub(super) struct Head {
     pub(super) reason: Option<ReasonPhrase>,
     /// The protocol it switches to, with a status of 101.
     pub(super) upgrade: Option<HeaderValue>,
+    /// How long the work goes on after it, if the upstream says so.
+    pub(super) hold: Option<HeaderValue>,
     pub(super) decoder: Decoder,
 }
 
@@ -126,6 +128,7 @@ fn parse(bytes: &[u8], is_head_request: bool) -> Result<Option<(Head, usize)>, B
             headers,
             reason,
             upgrade,
+            hold: meaning.hold,
             decoder,
         },
         length,
@@ -147,6 +150,7 @@ struct Meaning {
     closes: bool,
     keeps_alive: bool,
     upgrade: Option<HeaderValue>,
+    hold: Option<HeaderValue>,
     /// Fields that `Connection` names.
     named: SmallVec<[HeaderName; 4]>,
 }
@@ -196,8 +200,8 @@ impl Meaning {
             | "proxy-connection"
             | "proxy-authenticate"
             | "proxy-authorization"
-            | "te"
-            | "x-admission-hold" => {}
+            | "te" => {}
+            "x-admission-hold" => self.hold = Some(value.clone()),
             _ => return Ok(true),
         }
         Ok(false)

@@ -29,15 +29,15 @@ mod wait;
 use std::convert::Infallible;
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use http::request::Parts;
-use http::{Method, Request, Response, StatusCode};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use tokio::sync::oneshot;
 
-use crate::admission::{AccountName, Class, Decision, Wait};
+use crate::admission::{AccountName, Class, Decision, LeaseId, Wait};
 use crate::telemetry;
 
 use body::{Answer, ResponseBody};
@@ -58,6 +58,9 @@ pub use settings::{
 };
 pub use tls::{Acceptor, TlsError, server_config};
 pub use upstream::Upstream;
+
+/// Longest lease of a resource that does not say.
+const HOLD_MAX: Duration = Duration::from_secs(3_600);
 
 /// Answers one request. What needs no waiting is done at once, so that the future holds only what forwarding needs: it is
 /// moved, and should be small.
@@ -249,6 +252,7 @@ async fn exchange(
     };
     let upstream = context.upstream().unwrap_or(&route.upstream);
     let (upstream, policy, departed) = (Arc::clone(upstream), route.stream, route.departed);
+    let completion = route.completion;
     let settings = &upstream.settings;
     context
         .connection()
@@ -265,6 +269,7 @@ async fn exchange(
         account: &context.request.account,
         resource: &names.resource,
         request_id: &context.request.request_id,
+        lease: LeaseId::of(context.request.id),
         mark: context.mark.as_deref(),
         waited: context.queue_wait.unwrap_or_default(),
         is_body_empty: body.is_empty(),
@@ -303,11 +308,27 @@ async fn exchange(
             }
             let in_flight = context.account_in_flight();
             respond::finish(&context, &mut response.headers, in_flight, now);
+            if let Some((ttl, ttl_max)) = lease_ttl(head.status, head.hold.as_ref(), completion) {
+                context.lease(ttl, ttl_max, now);
+            }
             context.answered(head.status.as_u16(), policy, now);
             let answer = Answer::new(head.decoder, socket, rest, upstream, departed, now);
             Response::from_parts(response, ResponseBody::answer(answer, context))
         }
     }
+}
+
+/// How long an answer's work goes on after it, and how long at most: what the upstream says, else what the resource says of a
+/// success.
+fn lease_ttl(
+    status: StatusCode,
+    hold: Option<&HeaderValue>,
+    completion: Option<Duration>,
+) -> Option<(Duration, Duration)> {
+    let most = completion.unwrap_or(HOLD_MAX);
+    let asked = hold.and_then(|value| humantime::parse_duration(value.to_str().ok()?).ok());
+    let ttl = asked.or_else(|| completion.filter(|_| status.is_success()))?;
+    Some((ttl.min(most), most))
 }
 
 fn declared_length(head: &Parts) -> Option<u64> {

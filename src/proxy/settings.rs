@@ -166,4 +166,6 @@ pub struct ResourceSettings {
     pub stream: StreamPolicy,
     /// What happens when the client leaves.
     pub departed: Departed,
+    /// A 2xx begins a lease of this length.
+    pub completion: Option<Duration>,
 }

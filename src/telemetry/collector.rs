@@ -14,10 +14,10 @@ use prometheus::proto::{
 use prometheus::{Encoder as _, TextEncoder};
 
 use super::access_log::AccessLog;
-use super::live::Live;
+use super::live::{Entered, Live};
 use super::metrics::{DecisionWord, Durations, GateStats, OUTCOMES, ReloadResult, ResourceTable};
 use super::names::{self, REASONS};
-use crate::admission::{Mode, Snapshot};
+use crate::admission::{Leases, Mode, Snapshot};
 
 /// Everything that metrics are read from.
 #[derive(Debug)]
@@ -30,6 +30,8 @@ pub struct Sources<'a> {
     pub gate: &'a GateStats,
     /// Requests in progress.
     pub live: &'a Live,
+    /// Permits that outlived their response.
+    pub leases: &'a Leases<Entered>,
     /// The log, for what it dropped.
     pub log: &'a AccessLog,
     /// The configuration in force.
@@ -73,6 +75,12 @@ fn families(sources: &Sources<'_>) -> Vec<MetricFamily> {
             vec![histogram(&[], &gate.decision)],
         ),
         family(names::OLDEST, MetricType::GAUGE, vec![gauge(&[], oldest)]),
+        family(
+            names::LEASES,
+            MetricType::GAUGE,
+            vec![gauge(&[], float(sources.leases.len() as u64))],
+        ),
+        total(names::LEASES_EXPIRED, sources.leases.expired()),
         family(
             names::GENERATION,
             MetricType::GAUGE,

@@ -5,7 +5,7 @@
 //! holds a request longer than its last byte.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use hashbrown::HashMap;
@@ -32,10 +32,18 @@ pub enum State {
     Streaming,
     /// Switched to another protocol.
     Tunnel,
+    /// Answered; its work goes on.
+    Lease,
 }
 
 impl State {
-    const ALL: [Self; 4] = [Self::Queued, Self::Forwarded, Self::Streaming, Self::Tunnel];
+    const ALL: [Self; 5] = [
+        Self::Queued,
+        Self::Forwarded,
+        Self::Streaming,
+        Self::Tunnel,
+        Self::Lease,
+    ];
 
     /// The word that users see.
     #[must_use]
@@ -45,6 +53,7 @@ impl State {
             Self::Forwarded => "forwarded",
             Self::Streaming => "streaming",
             Self::Tunnel => "tunnel",
+            Self::Lease => "lease",
         }
     }
 }
@@ -110,6 +119,8 @@ pub struct Request {
     state: AtomicU8,
     /// How its wait can be ended, while it waits.
     ticket: Mutex<Option<Ticket>>,
+    /// The upstream said that its work is over before it answered.
+    is_released: AtomicBool,
 }
 
 impl Request {
@@ -138,7 +149,23 @@ impl Request {
             started,
             state,
             ticket: Mutex::new(None),
+            is_released: AtomicBool::new(false),
         }
+    }
+
+    /// Whether its work was over before its answer.
+    #[must_use]
+    pub fn is_released(&self) -> bool {
+        self.is_released.load(Ordering::Relaxed)
+    }
+
+    /// Notes that its work is over, if its answer is still to come; false if not.
+    pub fn release_early(&self) -> bool {
+        let is_early = self.state() == State::Forwarded;
+        if is_early {
+            self.is_released.store(true, Ordering::Relaxed);
+        }
+        is_early
     }
 
     /// The same request, sent elsewhere.
@@ -155,6 +182,7 @@ impl Request {
             started: self.started,
             state: AtomicU8::new(self.state() as u8),
             ticket: Mutex::new(None),
+            is_released: AtomicBool::new(false),
         }
     }
 
@@ -259,11 +287,15 @@ impl Live {
         })
     }
 
-    /// When the oldest request in progress started.
+    /// When the oldest request in progress started; leases, which last by nature, apart.
     #[must_use]
     pub fn oldest(&self) -> Option<Instant> {
         let mut oldest = None;
-        self.each(|request| oldest = oldest.into_iter().chain([request.started]).min());
+        self.each(|request| {
+            if request.state() != State::Lease {
+                oldest = oldest.into_iter().chain([request.started]).min();
+            }
+        });
         oldest
     }
 

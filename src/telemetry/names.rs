@@ -54,6 +54,16 @@ pub const OLDEST: (&str, &str) = (
     "tidegate_oldest_request_age_seconds",
     "Age of the oldest request in progress.",
 );
+/// Leases.
+pub const LEASES: (&str, &str) = (
+    "tidegate_leases",
+    "Permits that outlived their response and were not released yet.",
+);
+/// Leases that nobody released.
+pub const LEASES_EXPIRED: (&str, &str) = (
+    "tidegate_leases_expired_total",
+    "Leases that ended because nobody released them in time.",
+);
 /// The configuration in force.
 pub const GENERATION: (&str, &str) = (
     "tidegate_config_generation",
@@ -85,7 +95,7 @@ pub const LOG_DROPPED: (&str, &str) = (
 );
 
 /// All names above, for the test and the docs.
-pub const ALL: [&str; 18] = [
+pub const ALL: [&str; 20] = [
     REQUESTS.0,
     SHADOW.0,
     IN_FLIGHT.0,
@@ -97,6 +107,8 @@ pub const ALL: [&str; 18] = [
     UPSTREAM.0,
     DECISION.0,
     OLDEST.0,
+    LEASES.0,
+    LEASES_EXPIRED.0,
     GENERATION.0,
     RELOADS.0,
     UPSTREAM_HEALTHY.0,

@@ -14,6 +14,7 @@ mod drain;
 mod headers;
 mod keys;
 mod leak;
+mod lease;
 mod proxy;
 mod queue;
 mod refuse;

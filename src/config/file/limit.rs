@@ -41,7 +41,7 @@ pub(in crate::config) struct Limit {
     ///
     /// Default: all. Example: `[api]`.
     pub(in crate::config) upstreams: Option<At<Vec<At<String>>>>,
-    /// Whether leases count. Not built yet.
+    /// Whether a lease keeps its places here (`count`), or gives them back with the response's last byte (`skip`).
     ///
     /// Default: `count` where the key holds the account, else `skip`. Example: `skip`.
     pub(in crate::config) leases: Option<At<Leases>>,

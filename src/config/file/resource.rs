@@ -31,7 +31,9 @@ pub(in crate::config) struct Resource {
     ///
     /// Default: `normal`. Example: `high`.
     pub(in crate::config) priority: Option<Priority>,
-    /// For work that outlives its response: a 2xx turns the permit into a lease. Not built yet.
+    /// For work that outlives its response: a 2xx turns the permit into a lease, which the upstream
+    /// renews and releases over the admin API by the id it was sent as `x-admission-lease`, or which expires. An answer with
+    /// `x-admission-hold: 30m` does the same on any resource.
     ///
     /// Default: the permit ends as `stream` says. Example: `{ hold_up_to: 4h }`.
     pub(in crate::config) completion: Option<At<Completion>>,
@@ -87,14 +89,10 @@ pub(in crate::config) enum Priority {
 /// For work that outlives its response.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[expect(
-    dead_code,
-    reason = "the feature is not built; the file may not ask for it"
-)]
 pub(in crate::config) struct Completion {
-    /// The longest that a lease may last. Not built yet.
+    /// How long a lease lasts, and the longest that a renewal may make it last from then on. It ends up to a second late.
     ///
-    /// Required. Example: `4h`.
+    /// Required. Range: 1s to 31 days. Example: `4h`.
     #[schemars(extend("x-kind" = "duration"))]
     pub(in crate::config) hold_up_to: At<Scalar>,
 }

@@ -102,6 +102,7 @@ fn one(
         )
         .hint("add `queue` to `when_full`: what falls free goes to the waiting requests of those who have less");
     }
+    let counts_accounts = per.contains(&Dimension::Account);
     LimitSettings {
         name: limit.name.value.clone(),
         identity: identity(&limit.name.value, &per_names, &covered, known),
@@ -119,12 +120,16 @@ fn one(
             Some(file::Mode::Off) => Mode::Off,
         },
         ladder,
+        counts_leases: match limit.leases.as_ref().map(|leases| leases.value) {
+            None => counts_accounts,
+            Some(file::Leases::Count) => true,
+            Some(file::Leases::Skip) => false,
+        },
         guaranteed,
     }
 }
 
 fn not_supported(cx: &mut Context<'_>, limit: &file::Limit) {
-    cx.not_supported(limit.leases.as_ref(), "leases", "leases are");
     cx.not_supported(
         limit.shared.as_ref(),
         "shared",

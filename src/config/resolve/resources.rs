@@ -13,6 +13,8 @@ use crate::proxy::{Departed, ResourceSettings, StreamPolicy};
 const RESOURCES_MAX: usize = 1_000;
 /// Methods, hosts and headers of one resource.
 const MATCHERS_MAX: usize = 32;
+/// Longest lease: a month, in which whoever forgot it is found out.
+const LEASE_MAX: Duration = Duration::from_secs(31 * 24 * 3600);
 const DAY: Duration = Duration::from_hours(24);
 
 /// The name of what no resource matches.
@@ -49,8 +51,14 @@ pub(super) fn resources(
         all.names.declare(cx, &resource.name, &[OTHER, "presence"]);
         let upstream = upstream(cx, resource, upstreams).unwrap_or(default_upstream);
         let rule = rule(cx, resource, id(upstream));
-        let (stream, departed) = (stream(cx, resource), departed(cx, resource));
-        all.push(rule, stream, departed, resource.name.place.line);
+        let settings = ResourceSettings {
+            name: rule.name.clone(),
+            upstream: rule.upstream,
+            stream: stream(cx, resource),
+            departed: departed(cx, resource),
+            completion: completion(cx, resource),
+        };
+        all.push(rule, settings, resource.name.place.line);
     }
     let rest = Resource {
         name: OTHER.to_owned(),
@@ -60,24 +68,25 @@ pub(super) fn resources(
         priority: Priority::Normal,
         is_exempt: false,
     };
-    all.push(rest, StreamPolicy::default(), Departed::default(), 0);
+    let settings = ResourceSettings {
+        name: rest.name.clone(),
+        upstream: rest.upstream,
+        stream: StreamPolicy::default(),
+        departed: Departed::default(),
+        completion: None,
+    };
+    all.push(rest, settings, 0);
     all
 }
 
 impl Resources {
-    fn push(&mut self, rule: Resource, stream: StreamPolicy, departed: Departed, line: usize) {
-        let (name, upstream, is_exempt) = (rule.name.clone(), rule.upstream, rule.is_exempt);
-        self.proxy.push(ResourceSettings {
-            name: name.clone(),
-            upstream,
-            stream,
-            departed,
-        });
+    fn push(&mut self, rule: Resource, settings: ResourceSettings, line: usize) {
         self.policy.push(PolicyResource {
-            name,
-            upstream,
-            is_exempt,
+            name: rule.name.clone(),
+            upstream: rule.upstream,
+            is_exempt: rule.is_exempt,
         });
+        self.proxy.push(settings);
         self.rules.push(rule);
         self.lines.push(line);
     }
@@ -103,11 +112,6 @@ fn upstream(cx: &mut Context<'_>, resource: &file::Resource, upstreams: &Names) 
 }
 
 fn rule(cx: &mut Context<'_>, resource: &file::Resource, upstream: UpstreamId) -> Resource {
-    cx.not_supported(
-        resource.completion.as_ref(),
-        "completion",
-        "work that outlives its response is",
-    );
     Resource {
         name: resource.name.value.clone(),
         matches: Some(matches(cx, &resource.matches)),
@@ -230,6 +234,17 @@ fn stream(cx: &mut Context<'_>, resource: &file::Resource) -> StreamPolicy {
             Duration::ZERO..=DAY,
         )),
     }
+}
+
+fn completion(cx: &mut Context<'_>, resource: &file::Resource) -> Option<Duration> {
+    let completion = resource.completion.as_ref()?;
+    let wanted = Some(&completion.value.hold_up_to);
+    Some(cx.duration(
+        "hold_up_to",
+        wanted,
+        DAY,
+        Duration::from_secs(1)..=LEASE_MAX,
+    ))
 }
 
 fn departed(cx: &mut Context<'_>, resource: &file::Resource) -> Departed {

@@ -174,6 +174,7 @@ fn limit(name: &str, per: &[Dimension], max: u32) -> LimitSettings {
         group_max: Vec::new(),
         mode: Mode::Enforce,
         ladder: Ladder::reject(429),
+        counts_leases: true,
         guaranteed: Vec::new(),
     };
     identify(&mut limit);
