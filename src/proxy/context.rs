@@ -27,6 +27,8 @@ pub(super) struct Context {
     pub(super) reason: &'static str,
     pub(super) limit: Option<Arc<str>>,
     would_reject: Option<Arc<str>>,
+    /// Which of several endpoints answered.
+    pub(super) endpoint: Option<Arc<str>>,
     outcome: Outcome,
     /// When the request was sent on.
     pub(super) forwarded_at: Option<Instant>,
@@ -67,6 +69,7 @@ impl Context {
             reason: "none",
             limit: None,
             would_reject: None,
+            endpoint: None,
             outcome: Outcome::Ignore,
             forwarded_at: None,
             head_at: None,
@@ -225,6 +228,7 @@ impl Drop for Context {
                 reason: self.reason,
                 limit: self.limit.take(),
                 would_reject: self.would_reject.take(),
+                endpoint: self.endpoint.take(),
                 bytes: self.sent,
                 duration: now.saturating_duration_since(self.request.started),
                 upstream,

@@ -26,6 +26,8 @@ pub struct Record {
     pub limit: Option<Arc<str>>,
     /// The limit in shadow mode that would have.
     pub would_reject: Option<Arc<str>>,
+    /// Which of several endpoints answered.
+    pub endpoint: Option<Arc<str>>,
     /// Bytes of the response's body that were passed on.
     pub bytes: u64,
     /// From the request's head to the response's last byte.
