@@ -4,6 +4,7 @@
 //! that can fail, then swap what cannot; whatever is refused leaves everything as it was. Shutting down goes by the gate's
 //! phases. Never on a request's path.
 
+mod checks;
 mod operations;
 
 use std::path::PathBuf;
@@ -17,6 +18,9 @@ use parking_lot::Mutex;
 use pingora_core::server::ShutdownWatch;
 use pingora_core::services::background::{BackgroundService, background_service};
 use serde_json::{Value, json};
+use tokio::sync::Notify;
+
+use checks::Checks;
 
 use crate::admin::{self, Operations};
 use crate::admission::{Policy, Reason};
@@ -72,6 +76,8 @@ struct Inner {
     started: Instant,
     path: PathBuf,
     state: Mutex<State>,
+    /// Told when a generation was put in force.
+    applied: Notify,
 }
 
 /// What only reloads and readers of the configuration touch.
@@ -140,6 +146,7 @@ impl App {
                 last_refusal: None,
             }),
             listeners: listeners.clone(),
+            applied: Notify::new(),
             gate: Arc::clone(&gate),
         });
         let mut server = Hosted::new();
@@ -224,12 +231,18 @@ fn generation(
         .upstreams
         .iter()
         .map(|settings| {
-            let known = previous
+            let mut known = previous
                 .into_iter()
                 .flat_map(|previous| &previous.upstreams);
-            let same = known.into_iter().find(|known| known.settings() == settings);
-            let fresh = || Arc::new(Upstream::new(settings.clone(), clock.clone()));
-            same.cloned().unwrap_or_else(fresh)
+            let known = known.find(|known| known.name() == settings.name);
+            match known {
+                Some(same) if same.settings() == settings => Arc::clone(same),
+                _ => Arc::new(Upstream::new(
+                    settings.clone(),
+                    known.map(|known| &**known),
+                    clock.clone(),
+                )),
+            }
         })
         .collect();
     let route = |resource| Route::new(resource, &upstreams, resources);
@@ -346,6 +359,7 @@ impl Inner {
         }
         let fresh = generation.policy.counting_from_zero(&running.policy);
         self.gate.apply(generation);
+        self.applied.notify_one();
         self.admin.store(Arc::new(admin_settings(&config)));
         let mut warnings: Vec<Value> = config.warnings.iter().map(|found| json!(found)).collect();
         warnings.extend(fresh.iter().map(|name| {
@@ -420,7 +434,7 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// What happens beside the requests: sweeping, auditing, watching files.
+/// What happens beside the requests: sweeping, auditing, watching files, asking endpoints whether they are well.
 struct Supervisor(Arc<Inner>);
 
 #[async_trait]
@@ -430,9 +444,13 @@ impl BackgroundService for Supervisor {
         let mut auditor = Auditor::default();
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        for tick in 1u32.. {
+        let mut checks = Checks::default();
+        let mut tick = 0u32;
+        loop {
+            checks.follow(&gate.generation().upstreams);
             tokio::select! {
-                _ = ticks.tick() => {}
+                _ = ticks.tick() => tick = tick.wrapping_add(1),
+                () = self.0.applied.notified() => continue,
                 _ = shutdown.changed() => return,
             }
             let policy = Arc::clone(&gate.generation().policy);

@@ -12,8 +12,8 @@ use crate::admin::{self, Ask, Operations};
 use crate::admission::{Leases, Policy, Registry};
 use crate::classify::Peer;
 use crate::config;
-use crate::proxy::Phase;
-use crate::telemetry::{self, Entered, Live, Sources};
+use crate::proxy::{Phase, Upstream};
+use crate::telemetry::{self, Entered, Live, Sources, State, UpstreamHealth};
 
 impl Operations for Inner {
     fn settings(&self) -> admin::Settings {
@@ -54,19 +54,20 @@ impl Operations for Inner {
 
     fn upstreams(&self) -> Value {
         let generation = self.gate.generation();
-        let upstreams = generation.upstreams.iter().map(|upstream| {
-            json!({
-                "name": upstream.name(),
-                "endpoints": [upstream.settings().endpoint.to_string()],
-                "healthy": upstream.is_up(),
-            })
-        });
-        upstreams.collect()
+        let upstreams = generation.upstreams.iter();
+        upstreams.map(|upstream| self.upstream(upstream)).collect()
     }
 
     fn metrics(&self) -> String {
         let generation = self.gate.generation();
-        let upstreams = generation.upstreams.iter();
+        let upstreams = generation.upstreams.iter().map(|upstream| UpstreamHealth {
+            name: upstream.name().to_owned(),
+            healthy: upstream.healthy_endpoints(),
+            endpoints: upstream
+                .endpoints()
+                .map(|endpoint| (endpoint.name, endpoint.is_healthy, endpoint.ejections))
+                .collect(),
+        });
         telemetry::exposition(&Sources {
             snapshot: self.gate.registry.snapshot(&generation.policy),
             resources: &self.gate.resources,
@@ -75,7 +76,7 @@ impl Operations for Inner {
             leases: &self.gate.leases,
             log: &self.gate.log,
             generation: generation.number,
-            upstreams: upstreams.map(|of| (of.name().into(), of.is_up())).collect(),
+            upstreams: upstreams.collect(),
             now: self.now(),
         })
     }
@@ -121,5 +122,40 @@ impl Operations for Inner {
         Ok(json!(config::explain::explain(
             &origin, rules, policy, &head, &peer
         )))
+    }
+}
+
+impl Inner {
+    /// What is known of one upstream.
+    fn upstream(&self, upstream: &Upstream) -> Value {
+        // The only endpoint of an upstream has all that is in flight there, and is not counted apart.
+        let all = || {
+            let mut count = 0;
+            self.gate.live.each(|request| {
+                let is_there = matches!(
+                    request.state(),
+                    State::Forwarded | State::Streaming | State::Tunnel
+                );
+                count += usize::from(is_there && *request.upstream == *upstream.name());
+            });
+            count
+        };
+        let endpoints = upstream.endpoints().map(|endpoint| {
+            let until = endpoint
+                .ejected_for
+                .map(|left| config::rfc3339(self.gate.clock.unix_time() + left));
+            json!({
+                "address": &*endpoint.name,
+                "healthy": endpoint.is_healthy,
+                "passes_check": endpoint.passes_check,
+                "in_flight": endpoint.in_flight.unwrap_or_else(all),
+                "ejected_until": until,
+            })
+        });
+        json!({
+            "name": upstream.name(),
+            "healthy": upstream.healthy_endpoints(),
+            "endpoints": endpoints.collect::<Vec<_>>(),
+        })
     }
 }

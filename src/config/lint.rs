@@ -8,6 +8,7 @@ use super::diagnostic::Place;
 use super::resolve::{Context, OTHER};
 use crate::admission::{Dimension, LimitSettings, Mode, ResourceId};
 use crate::classify::{AccountSource, ResourceMatch, Template, ValueSource};
+use crate::proxy::Balance;
 
 /// Where orchestrators look by custom.
 const PROBES: [&str; 3] = ["/healthz", "/livez", "/readyz"];
@@ -21,6 +22,7 @@ pub(super) fn lint(cx: &mut Context<'_>, config: &Config) {
     forgeable_accounts(cx, config);
     captures_that_no_path_has(cx, config);
     certificates_that_nobody_asks_for(cx, config);
+    choices_by_an_account_that_nobody_has(cx, config);
 }
 
 fn shadowed_resources(cx: &mut Context<'_>, config: &Config) {
@@ -248,6 +250,24 @@ fn certificates_that_nobody_asks_for(cx: &mut Context<'_>, config: &Config) {
         let message = "no client shows a certificate, because no listener asks for one";
         cx.warning("no_client_ca", config.places.identify[index], message)
             .hint("set `tls.client_ca` of a listener, or take the source away");
+    }
+}
+
+fn choices_by_an_account_that_nobody_has(cx: &mut Context<'_>, config: &Config) {
+    if !config.rules.identify.is_empty() {
+        return;
+    }
+    for (upstream, place) in config.upstreams.iter().zip(&config.places.balances) {
+        let is_choice = upstream.balance == Balance::ConsistentHash && upstream.endpoints.len() > 1;
+        if let Some(place) = place.filter(|_| is_choice) {
+            let message = format!(
+                "upstream `{}` chooses by the account, but nothing identifies accounts: one endpoint gets everything",
+                upstream.name
+            );
+            cx.warning("unidentified", place, message).hint(
+                "say in `accounts.identify` where the account's name is found, or balance in another way",
+            );
+        }
     }
 }
 

@@ -105,6 +105,8 @@ struct Places {
     threads: Place,
     admin: Place,
     upstreams: Place,
+    /// Of each upstream that says how an endpoint is chosen.
+    balances: Vec<Option<Place>>,
     resources: Vec<Place>,
     identify: Vec<Place>,
     limits: Vec<Place>,

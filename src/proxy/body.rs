@@ -4,7 +4,6 @@
 //! its resource wants finished, the rest is drained with the place held. Never reads a byte that nobody asked for.
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll, ready};
 use std::time::Instant;
 
@@ -19,7 +18,7 @@ use super::outgoing::{Outgoing, Stopped};
 use super::pool;
 use super::settings::Departed;
 use super::socket::Socket;
-use super::upstream::Upstream;
+use super::upstream::Visit;
 
 /// Why a body broke off.
 #[derive(Debug, thiserror::Error)]
@@ -49,7 +48,7 @@ pub(super) struct Answer {
     socket: Option<Socket>,
     /// What is left of the request, if the answer came before it was through.
     rest: Option<Box<Outgoing>>,
-    upstream: Arc<Upstream>,
+    visit: Visit,
     departed: Departed,
     /// When the answer's head came, or a frame had to be waited for: when the connection was last known to work.
     moved_at: Instant,
@@ -77,7 +76,7 @@ impl Answer {
         decoder: Decoder,
         socket: Socket,
         rest: Option<Box<Outgoing>>,
-        upstream: Arc<Upstream>,
+        visit: Visit,
         departed: Departed,
         now: Instant,
     ) -> Self {
@@ -86,7 +85,7 @@ impl Answer {
             decoder,
             socket,
             rest,
-            upstream,
+            visit,
             departed,
             moved_at: now,
             idle: None,
@@ -106,7 +105,7 @@ impl Answer {
             .take()
             .filter(|socket| is_free && socket.unused().is_empty())
         {
-            pool::give(socket, &self.upstream, self.moved_at);
+            pool::give(socket, &self.visit, self.moved_at);
         }
     }
 
@@ -149,7 +148,7 @@ impl Answer {
             }
             Poll::Ready(frame) => {
                 if self.idle.take().is_some() {
-                    self.moved_at = self.upstream.clock().now();
+                    self.moved_at = self.visit.clock().now();
                 }
                 if frame.is_none() || self.decoder.is_over() {
                     self.give_back();
@@ -157,7 +156,7 @@ impl Answer {
                 Poll::Ready(frame.map(|frame| frame.map_err(BodyError::from)))
             }
             Poll::Pending => {
-                let idle_timeout = self.upstream.settings.idle_timeout;
+                let idle_timeout = self.visit.settings.idle_timeout;
                 let idle = self
                     .idle
                     .get_or_insert_with(|| Box::pin(tokio::time::sleep(idle_timeout)));

@@ -35,6 +35,8 @@ pub(super) struct Context {
     rerouted: Option<UpstreamId>,
     /// The work goes on after the response.
     lease: Option<LeaseId>,
+    /// Which of several endpoints answered.
+    pub(super) endpoint: Option<Arc<str>>,
     outcome: Outcome,
     /// When the request was sent on.
     pub(super) forwarded_at: Option<Instant>,
@@ -79,6 +81,7 @@ impl Context {
             queue_wait: None,
             rerouted: None,
             lease: None,
+            endpoint: None,
             outcome: Outcome::Ignore,
             forwarded_at: None,
             head_at: None,
@@ -331,6 +334,7 @@ impl Drop for Context {
                 would_reject: self.would_reject.take(),
                 mark: self.mark.take(),
                 queue_wait: self.queue_wait,
+                endpoint: self.endpoint.take(),
                 bytes: self.sent,
                 duration: now.saturating_duration_since(self.request.started),
                 upstream,

@@ -1,11 +1,11 @@
 //! Sends a request on and waits for the answer's head.
 //!
 //! A connection of this thread's pool first, a fresh one else. A pooled connection that turns out dead is replaced once,
-//! when nothing was sent on it, or when the request may be repeated and has no body. Writing and reading go on side by side, so
+//! when nothing was sent on it, or when the request may be repeated and has no body. An endpoint that takes no connection, or
+//! breaks a fresh one on such a request, is left for another one, once a request. Writing and reading go on side by side, so
 //! an answer may come before the request is through. A dropped exchange closes the upstream connection, and with it the
 //! upstream learns that its client has left. Never buffers a body, never retries an answer.
 
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -15,11 +15,14 @@ use super::outgoing::{Outgoing, Stopped};
 use super::pool;
 use super::socket::Socket;
 use super::upload::{Upload, UploadFault};
-use super::upstream::{ConnectError, Upstream};
+use super::upstream::{ConnectError, Upstream, Visit};
+use crate::admission::AccountName;
 
 /// What an exchange needs to know of its request.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Manner {
+pub(super) struct Manner<'a> {
+    /// Who pays: some upstreams are chosen by it.
+    pub(super) account: &'a AccountName,
     /// It may be sent twice (RFC 9110 §9.2.2).
     pub(super) is_idempotent: bool,
     /// Its answer has no body, whatever the head says.
@@ -31,23 +34,28 @@ pub(super) struct Manner {
 pub(super) struct Answered {
     pub(super) head: Head,
     pub(super) socket: Socket,
+    pub(super) visit: Visit,
     pub(super) rest: Option<Box<Outgoing>>,
 }
 
 /// Sends the request and waits for the answer's head.
 pub(super) async fn forward(
-    upstream: &Arc<Upstream>,
+    mut visit: Visit,
     mut request: Outgoing,
-    manner: Manner,
+    manner: Manner<'_>,
     now: Instant,
 ) -> Result<Answered, Refusal> {
     let upload = request.body().upload();
     let upload = upload.as_deref();
-    if let Some(mut socket) = pool::checkout(upstream, now) {
-        match exchange(upstream, &mut socket, &mut request, manner, upload, now).await {
-            Ok(head) => return Ok(answered(head, socket, request)),
+    if let Some(mut socket) = pool::checkout(&visit, now) {
+        match exchange(&visit, &mut socket, &mut request, manner, upload, now).await {
+            Ok(head) => return Ok(answered(head, socket, visit, request)),
             Err(Failed::Refusal(refusal)) => return Err(refusal),
             Err(Failed::Connection { has_answered }) => {
+                // One that ends in silence may just have been closed while idle; nonsense is the endpoint's fault.
+                if has_answered {
+                    visit.failed();
+                }
                 if has_answered || !request.can_rewind(manner.is_idempotent) {
                     return Err(Refusal::UpstreamBroke);
                 }
@@ -55,28 +63,59 @@ pub(super) async fn forward(
             }
         }
     }
-    let mut socket = Box::pin(connect(upstream)).await?;
-    let now = upstream.clock().now();
-    match exchange(upstream, &mut socket, &mut request, manner, upload, now).await {
-        Ok(head) => Ok(answered(head, socket, request)),
-        Err(Failed::Refusal(refusal)) => Err(refusal),
-        Err(Failed::Connection { .. }) => Err(Refusal::UpstreamBroke),
+    let mut has_moved = false;
+    loop {
+        let mut socket = Box::pin(connect(&mut visit, manner, &mut has_moved)).await?;
+        let now = visit.clock().now();
+        match exchange(&visit, &mut socket, &mut request, manner, upload, now).await {
+            Ok(head) => return Ok(answered(head, socket, visit, request)),
+            Err(Failed::Refusal(refusal)) => return Err(refusal),
+            Err(Failed::Connection { has_answered }) => {
+                visit.failed();
+                let may_move =
+                    !has_moved && !has_answered && request.can_rewind(manner.is_idempotent);
+                if !may_move || !visit.move_on(manner.account.as_bytes(), now) {
+                    return Err(Refusal::UpstreamBroke);
+                }
+                has_moved = true;
+                request.rewind();
+            }
+        }
     }
 }
 
-fn answered(head: Head, socket: Socket, request: Outgoing) -> Answered {
+fn answered(head: Head, socket: Socket, visit: Visit, request: Outgoing) -> Answered {
     let rest = (!request.is_done()).then(|| Box::new(request));
-    Answered { head, socket, rest }
+    Answered {
+        head,
+        socket,
+        visit,
+        rest,
+    }
 }
 
-async fn connect(upstream: &Arc<Upstream>) -> Result<Socket, Refusal> {
-    upstream.connect().await.map_err(|error| {
-        tracing::debug!(upstream = upstream.name(), %error, "no connection");
-        match error {
-            ConnectError::TimedOut => Refusal::UpstreamTimeout,
-            ConnectError::Unreachable(_) => Refusal::UpstreamUnreachable,
+/// A fresh connection, to another endpoint if this one takes none and the request has not moved before.
+async fn connect(
+    visit: &mut Visit,
+    manner: Manner<'_>,
+    has_moved: &mut bool,
+) -> Result<Socket, Refusal> {
+    loop {
+        let error = match visit.connect().await {
+            Ok(socket) => return Ok(socket),
+            Err(error) => error,
+        };
+        let (upstream, endpoint) = (visit.name(), &*visit.endpoint().name);
+        tracing::debug!(upstream, endpoint, %error, "no connection");
+        let now = visit.clock().now();
+        if *has_moved || !visit.move_on(manner.account.as_bytes(), now) {
+            return Err(match error {
+                ConnectError::TimedOut => Refusal::UpstreamTimeout,
+                ConnectError::Unreachable(_) => Refusal::UpstreamUnreachable,
+            });
         }
-    })
+        *has_moved = true;
+    }
 }
 
 #[derive(Debug)]
@@ -89,31 +128,37 @@ enum Failed {
 }
 
 async fn exchange(
-    upstream: &Upstream,
+    visit: &Visit,
     socket: &mut Socket,
     request: &mut Outgoing,
-    manner: Manner,
+    manner: Manner<'_>,
     upload: Option<&Upload>,
     started: Instant,
 ) -> Result<Head, Failed> {
     let answer = std::future::poll_fn(|cx| poll_exchange(socket, request, manner, cx));
-    tokio::select! {
+    let answered = tokio::select! {
         biased;
         answer = answer => answer,
-        () = overdue(upstream, upload, started) => {
+        () = overdue(visit, upload, started) => {
             let is_uploading =
                 upload.is_some_and(|upload| !upload.progress().1) && !request.is_blocked();
             let late = if is_uploading { Refusal::ClientTimeout } else { Refusal::UpstreamTimeout };
             Err(Failed::Refusal(late))
         }
+    };
+    match &answered {
+        Ok(_) => visit.succeeded(started),
+        Err(Failed::Refusal(Refusal::UpstreamTimeout)) => visit.failed(),
+        Err(_) => {}
     }
+    answered
 }
 
 /// Writes what can be written, and reads what there is of the answer.
 fn poll_exchange(
     socket: &mut Socket,
     request: &mut Outgoing,
-    manner: Manner,
+    manner: Manner<'_>,
     cx: &mut Context<'_>,
 ) -> Poll<Result<Head, Failed>> {
     // An upstream that takes no more may have said why: that is read below.

@@ -4,18 +4,22 @@
 //! happen once, when the context is dropped at the last byte or the abort. Never knows the file, the admin API or the plugin.
 
 mod activity;
+mod balance;
 mod body;
 mod connection;
 mod context;
 mod decode;
+mod endpoint;
 mod forward;
 mod gate;
 mod gather;
 mod headers;
+mod health;
 mod incoming;
 mod outcome;
 mod outgoing;
 mod pool;
+mod probe;
 mod respond;
 mod server;
 mod settings;
@@ -53,11 +57,11 @@ use upload::{RequestBody, UploadFault};
 pub use gate::{Gate, Generation, Phase, Route};
 pub use server::{App, BindError, Bound, Hosted, Prebound, Stopper};
 pub use settings::{
-    Address, Certificate, Departed, Endpoint, Listener, ResourceSettings, Settings, StreamPolicy,
-    Tls, UpstreamSettings,
+    Address, Balance, Certificate, Departed, Ejection, EndpointAddress, HealthCheck, Listener,
+    ResourceSettings, Settings, StreamPolicy, Tls, UpstreamSettings,
 };
 pub use tls::{Acceptor, TlsError, server_config};
-pub use upstream::Upstream;
+pub use upstream::{EndpointStatus, Upstream};
 
 /// Longest lease of a resource that does not say.
 const HOLD_MAX: Duration = Duration::from_secs(3_600);
@@ -241,7 +245,7 @@ async fn admitted(
 }
 
 async fn exchange(
-    mut context: Box<Context>,
+    context: Box<Context>,
     mut head: Parts,
     seen: Seen,
     mut body: RequestBody,
@@ -259,7 +263,6 @@ async fn exchange(
         .activity
         .bound_stall(settings.idle_timeout);
     let max_body = context.local.generation.settings.max_body;
-    let clock = upstream.clock();
     if max_body.is_some_and(|max| declared_length(&head).is_some_and(|length| length > max)) {
         return respond::refuse(context, &Refusal::BodyTooLarge, is_grpc);
     }
@@ -285,6 +288,7 @@ async fn exchange(
         return respond::refuse(context, &refusal, is_grpc);
     }
     let manner = Manner {
+        account: &context.request.account,
         is_idempotent: head.method.is_idempotent(),
         is_head_request: head.method == Method::HEAD,
     };
@@ -293,28 +297,17 @@ async fn exchange(
         .and_then(|_| head.extensions.remove::<OnUpgrade>());
     drop(head.headers);
     let sent_at = context.forwarded_at.unwrap_or(context.request.started);
+    let key = manner.account.as_bytes();
+    let Some(visit) = upstream.visit(key, sent_at) else {
+        return respond::refuse(context, &Refusal::UpstreamUnreachable, is_grpc);
+    };
     let request = Outgoing::new(bytes, framing, body);
-    match forward::forward(&upstream, request, manner, sent_at).await {
+    match forward::forward(visit, request, manner, sent_at).await {
         Err(refusal) => respond::refuse(context, &refusal, is_grpc),
         Ok(answered) if answered.head.status == StatusCode::SWITCHING_PROTOCOLS => {
-            switch(context, answered, on_client, policy, &upstream)
+            switch(context, answered, on_client, policy)
         }
-        Ok(Answered { head, socket, rest }) => {
-            let now = clock.now();
-            let (mut response, ()) = Response::new(()).into_parts();
-            (response.status, response.headers) = (head.status, head.headers);
-            if let Some(reason) = head.reason {
-                response.extensions.insert(reason);
-            }
-            let in_flight = context.account_in_flight();
-            respond::finish(&context, &mut response.headers, in_flight, now);
-            if let Some((ttl, ttl_max)) = lease_ttl(head.status, head.hold.as_ref(), completion) {
-                context.lease(ttl, ttl_max, now);
-            }
-            context.answered(head.status.as_u16(), policy, now);
-            let answer = Answer::new(head.decoder, socket, rest, upstream, departed, now);
-            Response::from_parts(response, ResponseBody::answer(answer, context))
-        }
+        Ok(answered) => pass_on(context, answered, policy, departed, completion),
     }
 }
 
@@ -329,6 +322,37 @@ fn lease_ttl(
     let asked = hold.and_then(|value| humantime::parse_duration(value.to_str().ok()?).ok());
     let ttl = asked.or_else(|| completion.filter(|_| status.is_success()))?;
     Some((ttl.min(most), most))
+}
+
+/// The upstream's answer, with the request's context in its body.
+fn pass_on(
+    mut context: Box<Context>,
+    answered: Answered,
+    policy: StreamPolicy,
+    departed: Departed,
+    completion: Option<Duration>,
+) -> Response<ResponseBody> {
+    let Answered {
+        head,
+        socket,
+        visit,
+        rest,
+    } = answered;
+    let now = visit.clock().now();
+    let (mut response, ()) = Response::new(()).into_parts();
+    (response.status, response.headers) = (head.status, head.headers);
+    if let Some(reason) = head.reason {
+        response.extensions.insert(reason);
+    }
+    let in_flight = context.account_in_flight();
+    respond::finish(&context, &mut response.headers, in_flight, now);
+    if let Some((ttl, ttl_max)) = lease_ttl(head.status, head.hold.as_ref(), completion) {
+        context.lease(ttl, ttl_max, now);
+    }
+    context.answered(head.status.as_u16(), policy, now);
+    context.endpoint = visit.name_among_several().cloned();
+    let answer = Answer::new(head.decoder, socket, rest, visit, departed, now);
+    Response::from_parts(response, ResponseBody::answer(answer, context))
 }
 
 fn declared_length(head: &Parts) -> Option<u64> {
@@ -346,9 +370,13 @@ fn switch(
     answered: Answered,
     on_client: Option<OnUpgrade>,
     policy: StreamPolicy,
-    upstream: &Upstream,
 ) -> Response<ResponseBody> {
-    let Answered { head, socket, .. } = answered;
+    let Answered {
+        head,
+        socket,
+        visit,
+        ..
+    } = answered;
     let (Some(on_client), Some(protocol)) = (on_client, head.upgrade) else {
         // It switches to what nobody asked for.
         return respond::refuse(context, &Refusal::UpstreamBroke, false);
@@ -356,7 +384,7 @@ fn switch(
     let mut response = Response::new(ResponseBody::own(bytes::Bytes::new(), None));
     *response.status_mut() = head.status;
     *response.headers_mut() = head.headers;
-    let (in_flight, now) = (context.account_in_flight(), upstream.clock().now());
+    let (in_flight, now) = (context.account_in_flight(), visit.clock().now());
     let fields = response.headers_mut();
     respond::finish(&context, fields, in_flight, now);
     fields.insert(
@@ -365,7 +393,7 @@ fn switch(
     );
     fields.insert(http::header::UPGRADE, protocol);
     context.answered(101, policy, now);
-    let idle_timeout = upstream.settings.tunnel_idle_timeout;
-    tokio::spawn(upgrade::tunnel(on_client, socket, context, idle_timeout));
+    context.endpoint = visit.name_among_several().cloned();
+    tokio::spawn(upgrade::tunnel(on_client, socket, context, visit));
     response
 }

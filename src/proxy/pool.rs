@@ -1,4 +1,4 @@
-//! Idle upstream connections: one stack a thread and upstream, the last one used first.
+//! Idle upstream connections: one stack a thread and endpoint, the last one used first.
 //!
 //! Last in, first out keeps few connections busy and lets the others age; no lock and no other thread is in the
 //! way. Never grows beyond `pool.idle`, never hands out a connection that is known to be closed.
@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use super::socket::Socket;
-use super::upstream::Upstream;
+use super::upstream::Visit;
 
 /// How often a thread looks for connections that were closed or have idled too long.
 const REAP_EVERY: Duration = Duration::from_secs(5);
@@ -29,11 +29,11 @@ thread_local! {
     static POOL: RefCell<Pool> = RefCell::default();
 }
 
-/// Takes an idle connection of this thread.
-pub(super) fn checkout(upstream: &Upstream, now: Instant) -> Option<Socket> {
+/// Takes an idle connection of this thread to the endpoint.
+pub(super) fn checkout(visit: &Visit, now: Instant) -> Option<Socket> {
     let checkout = POOL.try_with(|pool| {
         let mut pool = pool.borrow_mut();
-        let idle = pool.idle.get_mut(&upstream.id)?;
+        let idle = pool.idle.get_mut(&visit.endpoint().id)?;
         while let Some(Idle { socket, until }) = idle.pop() {
             if until > now && socket.is_quiet() {
                 return Some(socket);
@@ -45,19 +45,19 @@ pub(super) fn checkout(upstream: &Upstream, now: Instant) -> Option<Socket> {
 }
 
 /// Keeps a connection whose answer was read to its end.
-pub(super) fn give(socket: Socket, upstream: &Upstream, now: Instant) {
-    let settings = &upstream.settings;
+pub(super) fn give(socket: Socket, visit: &Visit, now: Instant) {
+    let settings = &visit.settings;
     let until = now + settings.pool_idle_timeout;
     let needs_reaper = POOL.try_with(|pool| {
         let mut pool = pool.borrow_mut();
-        let idle = pool.idle.entry(upstream.id).or_default();
+        let idle = pool.idle.entry(visit.endpoint().id).or_default();
         if idle.len() < settings.pool_idle {
             idle.push(Idle { socket, until });
         }
         !std::mem::replace(&mut pool.is_reaped, true)
     });
     if needs_reaper == Ok(true) && tokio::runtime::Handle::try_current().is_ok() {
-        tokio::spawn(reap(upstream.clock().clone()));
+        tokio::spawn(reap(visit.clock().clone()));
     }
 }
 

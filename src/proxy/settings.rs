@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue};
 
 use crate::admission::UpstreamId;
@@ -89,16 +90,16 @@ pub struct Certificate {
     pub private_key: PathBuf,
 }
 
-/// Where an upstream listens.
+/// Where one endpoint of an upstream listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Endpoint {
+pub enum EndpointAddress {
     /// A host name or an IP address (IPv6 without brackets), and a port.
     Host(String, u16),
     /// A Unix socket.
     Unix(PathBuf),
 }
 
-impl std::fmt::Display for Endpoint {
+impl std::fmt::Display for EndpointAddress {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Host(host, port) if host.contains(':') => write!(f, "[{host}]:{port}"),
@@ -108,13 +109,55 @@ impl std::fmt::Display for Endpoint {
     }
 }
 
+/// How one of several endpoints is chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Balance {
+    /// In turn.
+    #[default]
+    RoundRobin,
+    /// The one with the least of this gate's requests in flight; among equals, by chance.
+    LeastInFlight,
+    /// By the account's name.
+    ConsistentHash,
+}
+
+/// How endpoints are asked whether they are well.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HealthCheck {
+    /// What is asked for, a path and perhaps a query; `None` only connects.
+    pub path: Option<PathAndQuery>,
+    /// How often.
+    pub interval: Duration,
+    /// How long the answer may take.
+    pub timeout: Duration,
+    /// Failures in a row until an endpoint counts as ill.
+    pub unhealthy_after: u32,
+    /// Successes in a row until it counts as well.
+    pub healthy_after: u32,
+}
+
+/// When an endpoint that fails requests is left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ejection {
+    /// Failures in a row until then.
+    pub after: u32,
+    /// For how long, the first time.
+    pub period: Duration,
+}
+
 /// One upstream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UpstreamSettings {
     /// The name that users see.
     pub name: String,
-    /// Where it listens.
-    pub endpoint: Endpoint,
+    /// Where it listens; never empty, and none twice.
+    pub endpoints: Vec<EndpointAddress>,
+    /// How one of several endpoints is chosen.
+    pub balance: Balance,
+    /// How endpoints are asked whether they are well; `None` asks nobody.
+    pub health_check: Option<HealthCheck>,
+    /// When an endpoint that fails requests is left out; `None` never.
+    pub ejection: Option<Ejection>,
     /// To an established connection.
     pub connect_timeout: Duration,
     /// From the request sent to the response's head.

@@ -17,6 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 
 use super::context::Context;
 use super::socket::Socket;
+use super::upstream::Visit;
 use crate::clock::Clock;
 
 /// Copies between the two sides until one is done with it.
@@ -24,8 +25,9 @@ pub(super) async fn tunnel(
     client: OnUpgrade,
     upstream: Socket,
     context: Box<Context>,
-    idle_timeout: Duration,
+    visit: Visit,
 ) {
+    let idle_timeout = visit.settings.tunnel_idle_timeout;
     let gate = Arc::clone(&context.local.gate);
     let open = gate.open();
     if let Ok(client) = client.await {
@@ -43,6 +45,7 @@ pub(super) async fn tunnel(
             () = moved.stood_still_for(idle_timeout) => {}
         }
     }
+    drop(visit);
     drop(context);
     drop(open);
 }

@@ -157,6 +157,8 @@ struct Line<'a> {
     account: &'a str,
     resource: &'a str,
     upstream: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    endpoint: Option<&'a str>,
     decision: &'a str,
     reason: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -192,6 +194,7 @@ impl<'a> Line<'a> {
             account: request.account.as_str(),
             resource: &request.resource,
             upstream: &request.upstream,
+            endpoint: record.endpoint.as_deref(),
             decision: record.decision.as_str(),
             reason: record.reason,
             limit: record.limit.as_deref(),

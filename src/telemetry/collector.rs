@@ -36,10 +36,21 @@ pub struct Sources<'a> {
     pub log: &'a AccessLog,
     /// The configuration in force.
     pub generation: u64,
-    /// Upstreams, and whether the last connection to each worked.
-    pub upstreams: Vec<(Arc<str>, bool)>,
+    /// Upstreams and their endpoints, as far as can be counted on them.
+    pub upstreams: Vec<UpstreamHealth>,
     /// Now.
     pub now: Instant,
+}
+
+/// What metrics tell about one upstream.
+#[derive(Debug)]
+pub struct UpstreamHealth {
+    /// Its name.
+    pub name: String,
+    /// Endpoints that can be counted on.
+    pub healthy: usize,
+    /// Each endpoint: its name, whether it can be counted on, how often it was left out.
+    pub endpoints: Vec<(Arc<str>, bool, u64)>,
 }
 
 /// All metrics in Prometheus' text format.
@@ -68,6 +79,7 @@ fn families(sources: &Sources<'_>) -> Vec<MetricFamily> {
     };
     let mut families = limits(&sources.snapshot);
     families.extend(resources(sources.resources));
+    families.extend(upstreams(&sources.upstreams));
     families.extend([
         family(
             names::DECISION,
@@ -90,15 +102,6 @@ fn families(sources: &Sources<'_>) -> Vec<MetricFamily> {
             names::RELOADS,
             MetricType::COUNTER,
             ReloadResult::ALL.map(reload).to_vec(),
-        ),
-        family(
-            names::UPSTREAM_HEALTHY,
-            MetricType::GAUGE,
-            sources
-                .upstreams
-                .iter()
-                .map(|(name, up)| gauge(&[("upstream", name)], f64::from(u8::from(*up))))
-                .collect(),
         ),
         total(names::LEAKS, gate.leaks.load(Ordering::Relaxed)),
         family(
@@ -181,6 +184,29 @@ fn resources(table: &ResourceTable) -> [MetricFamily; 3] {
         family(names::REQUESTS, MetricType::COUNTER, requests),
         family(names::UPSTREAM, MetricType::HISTOGRAM, upstream),
         family(names::QUEUE_WAIT, MetricType::HISTOGRAM, waits),
+    ]
+}
+
+fn upstreams(upstreams: &[UpstreamHealth]) -> [MetricFamily; 3] {
+    let healthy = |of: &UpstreamHealth| gauge(&[("upstream", &of.name)], float(of.healthy as u64));
+    let mut up = Vec::new();
+    let mut ejections = Vec::new();
+    for of in upstreams {
+        for (endpoint, is_healthy, count) in &of.endpoints {
+            // What the file lists is a bound on these labels.
+            let labels = [("upstream", of.name.as_str()), ("endpoint", endpoint)];
+            up.push(gauge(&labels, f64::from(u8::from(*is_healthy))));
+            ejections.push(counter(&labels, *count));
+        }
+    }
+    [
+        family(
+            names::UPSTREAM_HEALTHY,
+            MetricType::GAUGE,
+            upstreams.iter().map(healthy).collect(),
+        ),
+        family(names::ENDPOINT_HEALTHY, MetricType::GAUGE, up),
+        family(names::ENDPOINT_EJECTIONS, MetricType::COUNTER, ejections),
     ]
 }
 

@@ -14,7 +14,7 @@ mod record;
 
 pub use access_log::{AccessLog, LogSettings, LogTarget};
 pub use audit::Auditor;
-pub use collector::{Sources, exposition};
+pub use collector::{Sources, UpstreamHealth, exposition};
 pub use live::{Entered, Live, Request, RequestId, State};
 pub use metrics::{DecisionWord, GateStats, ReloadResult, ResourceStats, ResourceTable};
 pub use record::Record;

@@ -71,10 +71,20 @@ pub const GENERATION: (&str, &str) = (
 );
 /// Reloads by result.
 pub const RELOADS: (&str, &str) = ("tidegate_config_reloads_total", "Reloads by result.");
-/// Whether an upstream's last connection attempt worked.
+/// Endpoints of an upstream that can be counted on.
 pub const UPSTREAM_HEALTHY: (&str, &str) = (
     "tidegate_upstream_healthy",
-    "1 unless the last connection to an upstream failed.",
+    "Endpoints of an upstream that pass their health check and whose last requests did not all fail.",
+);
+/// Whether one endpoint can be counted on.
+pub const ENDPOINT_HEALTHY: (&str, &str) = (
+    "tidegate_endpoint_healthy",
+    "1 for an endpoint that can be counted on, else 0.",
+);
+/// How often an endpoint was left out.
+pub const ENDPOINT_EJECTIONS: (&str, &str) = (
+    "tidegate_endpoint_ejections_total",
+    "How often an endpoint was left out for a while because requests to it failed in a row.",
 );
 /// Places that no request in progress accounts for.
 pub const LEAKS: (&str, &str) = (
@@ -95,7 +105,7 @@ pub const LOG_DROPPED: (&str, &str) = (
 );
 
 /// All names above, for the test and the docs.
-pub const ALL: [&str; 20] = [
+pub const ALL: [&str; 22] = [
     REQUESTS.0,
     SHADOW.0,
     IN_FLIGHT.0,
@@ -112,6 +122,8 @@ pub const ALL: [&str; 20] = [
     GENERATION.0,
     RELOADS.0,
     UPSTREAM_HEALTHY.0,
+    ENDPOINT_HEALTHY.0,
+    ENDPOINT_EJECTIONS.0,
     LEAKS.0,
     CONNECTIONS.0,
     CONNECTIONS_REFUSED.0,

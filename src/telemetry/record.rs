@@ -30,6 +30,8 @@ pub struct Record {
     pub mark: Option<Arc<str>>,
     /// How long it waited for its places, if it did.
     pub queue_wait: Option<Duration>,
+    /// Which of several endpoints answered.
+    pub endpoint: Option<Arc<str>>,
     /// Bytes of the response's body that were passed on.
     pub bytes: u64,
     /// From the request's head to the response's last byte.

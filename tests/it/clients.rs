@@ -240,7 +240,7 @@ async fn websockets_agree() {
     server.abort();
 }
 
-async fn nginx(directory: &std::path::Path) -> (Running, String) {
+pub(crate) async fn nginx(directory: &std::path::Path) -> (Running, String) {
     let shown = directory.display();
     std::fs::write(directory.join("large"), "0123456789".repeat(500_000)).unwrap();
     // One process under the test's own user, so that it can read and write here and nowhere else.

@@ -20,7 +20,7 @@ pub(super) use operate::{AccessLog, Admin, LogFormat, Notify, Store};
 pub(super) use resource::{Departed, Match, Priority, Resource, Stream};
 pub(super) use scalar::{At, Named, OneOrMany, Scalar, Secret, Unbuilt};
 pub(super) use server::{Headers, Listener, Server, Tls};
-pub(super) use upstream::{Protocol, Upstream};
+pub(super) use upstream::{Balance, Ejection, HealthCheck, Protocol, Upstream};
 
 use schemars::JsonSchema;
 use serde::Deserialize;

@@ -1,19 +1,24 @@
 //! The section `upstreams`.
 
-use schemars::JsonSchema;
-use serde::Deserialize;
+use std::borrow::Cow;
+use std::fmt;
 
-use super::scalar::{At, Scalar};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::Deserialize;
+use serde::de::{Deserializer, MapAccess, Visitor};
+
+use super::scalar::{At, Scalar, from_map, present};
 
 /// One API behind the gate.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct Upstream {
-    /// Where it listens: `host:port` or `unix:/path`. More than one is not built yet.
+    /// Where it listens: `host:port` or `unix:/path`, up to 256. A name is one endpoint, however many addresses are behind
+    /// it: they are tried in order.
     ///
-    /// Required. Example: `["127.0.0.1:3000"]`.
+    /// Required. Example: `["10.0.0.1:3000", "10.0.0.2:3000"]`.
     pub(in crate::config) endpoints: At<Vec<At<String>>>,
-    /// How one of several endpoints is chosen. Not built yet.
+    /// How one of several endpoints is chosen.
     ///
     /// Default: `round_robin`. Example: `least_in_flight`.
     pub(in crate::config) balance: Option<At<Balance>>,
@@ -54,10 +59,16 @@ pub(in crate::config) struct Upstream {
     ///
     /// Default: as below. Example: `{ idle: 64, idle_timeout: 55s }`.
     pub(in crate::config) pool: Option<Pool>,
-    /// How an endpoint is asked whether it is well. Not built yet.
+    /// How endpoints are asked whether they are well. One that is ill gets nothing; where all are, the answer is 502
+    /// `upstream_unreachable` at once. An endpoint counts as well until it was asked.
     ///
     /// Default: none. Example: `{ path: /healthz, interval: 2s }`.
-    pub(in crate::config) health_check: Option<At<HealthCheck>>,
+    #[serde(default, deserialize_with = "present")]
+    pub(in crate::config) health_check: Option<HealthCheck>,
+    /// When an endpoint that fails requests is left out: half of them at most, and never the last one. `off` leaves out none.
+    ///
+    /// Default: as below. Example: `{ after: 3, for: 30s }`.
+    pub(in crate::config) ejection: Option<Ejection>,
 }
 
 /// How one of several endpoints is chosen.
@@ -66,9 +77,10 @@ pub(in crate::config) struct Upstream {
 pub(in crate::config) enum Balance {
     /// In turn.
     RoundRobin,
-    /// The one with the least in flight.
+    /// The one with the least of this gate's requests in flight; among equals, by chance.
     LeastInFlight,
-    /// By the account.
+    /// By the account: it stays with its endpoint, and when one goes only its accounts move. All that nothing identifies
+    /// share one endpoint.
     ConsistentHash,
 }
 
@@ -98,31 +110,113 @@ pub(in crate::config) struct Pool {
     pub(in crate::config) idle_timeout: Option<At<Scalar>>,
 }
 
-/// How an endpoint is asked whether it is well.
+/// How endpoints are asked whether they are well.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[expect(
-    dead_code,
-    reason = "the feature is not built; the file may not ask for it"
-)]
 pub(in crate::config) struct HealthCheck {
-    /// The path that is asked for. Not built yet.
+    /// What is asked for with GET; an answer of 2xx is well. Without it, an endpoint is well that takes a connection.
     ///
-    /// Required. Example: `/healthz`.
-    pub(in crate::config) path: At<String>,
-    /// How often. Not built yet.
+    /// Default: none. Example: `/healthz`.
+    pub(in crate::config) path: Option<At<String>>,
+    /// How often.
     ///
-    /// Default: `2s`. Example: `5s`.
+    /// Default: `2s`. Range: 100ms to 1h. Example: `5s`.
     #[schemars(extend("x-kind" = "duration"))]
     pub(in crate::config) interval: Option<At<Scalar>>,
-    /// Failures in a row until it counts as ill. Not built yet.
+    /// How long the answer may take.
     ///
-    /// Default: `2`. Example: `3`.
+    /// Default: `1s`. Range: 1ms to 1m. Example: `3s`.
+    #[schemars(extend("x-kind" = "duration"))]
+    pub(in crate::config) timeout: Option<At<Scalar>>,
+    /// Failures in a row until the endpoint counts as ill.
+    ///
+    /// Default: `2`. Range: 1 to 100. Example: `3`.
     #[schemars(extend("x-kind" = "number"))]
     pub(in crate::config) unhealthy_after: Option<At<Scalar>>,
-    /// Successes in a row until it counts as well. Not built yet.
+    /// Successes in a row until it counts as well.
     ///
-    /// Default: `1`. Example: `2`.
+    /// Default: `1`. Range: 1 to 100. Example: `2`.
     #[schemars(extend("x-kind" = "number"))]
     pub(in crate::config) healthy_after: Option<At<Scalar>>,
+}
+
+/// When an endpoint that fails requests is left out.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct EjectionRules {
+    /// Failures in a row until then: no connection, or one that broke or stayed silent before an answer's head. Five, as in
+    /// Envoy: fewer could be chance. An answer is no failure, whatever its status.
+    ///
+    /// Default: `5`. Range: 1 to 1,000. Example: `3`.
+    #[schemars(extend("x-kind" = "number"))]
+    pub(in crate::config) after: Option<At<Scalar>>,
+    /// For how long; then one request tries whether it is back. Ten seconds, as in nginx, for a trial costs one request at
+    /// most. In a row it is doubled, up to eight times as long.
+    ///
+    /// Default: `10s`. Range: 100ms to 1h. Example: `30s`.
+    #[schemars(extend("x-kind" = "duration"))]
+    pub(in crate::config) r#for: Option<At<Scalar>>,
+}
+
+/// Rules, or a word.
+#[derive(Debug)]
+pub(in crate::config) enum Ejection {
+    /// A word, which should be `off`.
+    Word(At<Scalar>),
+    /// Rules.
+    Rules(EjectionRules),
+}
+
+enum Form {
+    Word(String),
+    Rules(EjectionRules),
+}
+
+impl<'de> Deserialize<'de> for Form {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct FormVisitor;
+        impl<'de> Visitor<'de> for FormVisitor {
+            type Value = Form;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("`off`, or a map with `after` and `for`")
+            }
+            fn visit_bool<E>(self, word: bool) -> Result<Form, E> {
+                Ok(Form::Word(if word { "on" } else { "off" }.to_owned()))
+            }
+            fn visit_str<E>(self, word: &str) -> Result<Form, E> {
+                Ok(Form::Word(word.to_owned()))
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Form, A::Error> {
+                from_map(map).map(Form::Rules)
+            }
+        }
+        deserializer.deserialize_any(FormVisitor)
+    }
+}
+
+impl<'de> Deserialize<'de> for Ejection {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let At { value, place } = At::deserialize(deserializer)?;
+        Ok(match value {
+            Form::Word(word) => Self::Word(At {
+                value: Scalar(word),
+                place,
+            }),
+            Form::Rules(rules) => Self::Rules(rules),
+        })
+    }
+}
+
+impl JsonSchema for Ejection {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> Cow<'static, str> {
+        "Ejection".into()
+    }
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let rules = generator.subschema_for::<EjectionRules>();
+        json_schema!({ "anyOf": [rules, { "enum": ["off", false] }] })
+    }
 }

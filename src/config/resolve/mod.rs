@@ -30,7 +30,7 @@ pub(super) fn resolve(cx: &mut Context<'_>, file: &File, path: &Path, hash: Stri
     let server = server::server(cx, &file.server, &mut places);
     let admin = server::admin(cx, file.admin.as_ref(), &server.listeners, &mut places);
     let access_log = server::access_log(cx, file.access_log.as_ref());
-    let (upstreams, upstream_names) = upstreams::upstreams(cx, &file.upstreams);
+    let (upstreams, upstream_names) = upstreams::upstreams(cx, &file.upstreams, &mut places);
     let default = upstreams::default_upstream(
         cx,
         file.default_upstream.as_ref(),

@@ -1,16 +1,21 @@
 //! The section `upstreams`.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use http::HeaderValue;
+use http::uri::PathAndQuery;
 
 use super::context::{Context, Names};
 use crate::config::diagnostic::Place;
 use crate::config::file::{self, At, Protocol};
-use crate::proxy::{Endpoint, UpstreamSettings};
+use crate::config::{Places, units};
+use crate::proxy::{Balance, Ejection, EndpointAddress, HealthCheck, UpstreamSettings};
 
 /// More than anyone puts behind one sidecar.
 const UPSTREAMS_MAX: usize = 1_000;
+/// Each is looked at when one is chosen, and has metrics of its own.
+const ENDPOINTS_MAX: usize = 256;
 const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_hours(1);
@@ -20,6 +25,7 @@ const DAY: Duration = Duration::from_hours(24);
 pub(super) fn upstreams(
     cx: &mut Context<'_>,
     section: &At<file::Named<file::Upstream>>,
+    places: &mut Places,
 ) -> (Vec<UpstreamSettings>, Names) {
     let mut names = Names::new("upstream");
     cx.bound(
@@ -40,6 +46,9 @@ pub(super) fn upstreams(
     let mut upstreams = Vec::new();
     for (name, upstream) in section.value.0.iter().take(UPSTREAMS_MAX) {
         names.declare(cx, name, &["presence", "other"]);
+        places
+            .balances
+            .push(upstream.balance.as_ref().map(|of| of.place));
         upstreams.push(one(cx, name, upstream));
     }
     (upstreams, names)
@@ -68,16 +77,6 @@ pub(super) fn default_upstream(
 }
 
 fn one(cx: &mut Context<'_>, name: &At<String>, upstream: &file::Upstream) -> UpstreamSettings {
-    cx.not_supported(
-        upstream.balance.as_ref(),
-        "balance",
-        "choosing among several endpoints is",
-    );
-    cx.not_supported(
-        upstream.health_check.as_ref(),
-        "health_check",
-        "health checks are",
-    );
     if let Some(protocol) = upstream
         .protocol
         .as_ref()
@@ -96,7 +95,17 @@ fn one(cx: &mut Context<'_>, name: &At<String>, upstream: &file::Upstream) -> Up
     let seconds = Duration::from_secs;
     UpstreamSettings {
         name: name.value.clone(),
-        endpoint: endpoints(cx, &upstream.endpoints),
+        endpoints: endpoints(cx, &upstream.endpoints),
+        balance: match upstream.balance.as_ref().map(|balance| balance.value) {
+            None | Some(file::Balance::RoundRobin) => Balance::RoundRobin,
+            Some(file::Balance::LeastInFlight) => Balance::LeastInFlight,
+            Some(file::Balance::ConsistentHash) => Balance::ConsistentHash,
+        },
+        health_check: upstream
+            .health_check
+            .as_ref()
+            .map(|check| health_check(cx, check)),
+        ejection: ejection(cx, upstream.ejection.as_ref()),
         connect_timeout: cx.duration(
             "connect_timeout",
             upstream.connect_timeout.as_ref(),
@@ -138,32 +147,38 @@ fn one(cx: &mut Context<'_>, name: &At<String>, upstream: &file::Upstream) -> Up
     }
 }
 
-fn endpoints(cx: &mut Context<'_>, list: &At<Vec<At<String>>>) -> Endpoint {
-    if let Some(second) = list.value.get(1) {
-        cx.error(
-            "not_supported",
-            second.place,
-            "more than one endpoint is not built yet",
-        )
-        .hint("keep one of them");
-    }
-    // A value in place of a broken one only lets the rest be judged.
-    let nowhere = Endpoint::Host(String::new(), 0);
-    let Some(first) = list.value.first() else {
+/// Endpoints in the order of the file; one that is given twice is an error, for it would get twice its share.
+fn endpoints(cx: &mut Context<'_>, list: &At<Vec<At<String>>>) -> Vec<EndpointAddress> {
+    cx.bound("endpoints", list.value.len(), ENDPOINTS_MAX, list.place);
+    if list.value.is_empty() {
         cx.error(
             "missing_endpoint",
             list.place,
             "the upstream has no endpoint",
         )
         .hint("such as `endpoints: [\"127.0.0.1:3000\"]`");
-        return nowhere;
-    };
-    endpoint(cx, first).unwrap_or(nowhere)
+    }
+    let mut endpoints = Vec::new();
+    for text in list.value.iter().take(ENDPOINTS_MAX) {
+        let Some(endpoint) = endpoint(cx, text) else {
+            continue;
+        };
+        if endpoints.contains(&endpoint) {
+            let message = format!("the endpoint `{endpoint}` is given twice");
+            cx.error("double_endpoint", text.place, message)
+                .hint("keep one of them");
+        } else {
+            endpoints.push(endpoint);
+        }
+    }
+    endpoints
 }
 
-fn endpoint(cx: &mut Context<'_>, text: &At<String>) -> Option<Endpoint> {
+fn endpoint(cx: &mut Context<'_>, text: &At<String>) -> Option<EndpointAddress> {
     match parse_endpoint(&text.value) {
-        Some(Endpoint::Unix(path)) => Some(Endpoint::Unix(cx.path(&path.to_string_lossy()))),
+        Some(EndpointAddress::Unix(path)) => {
+            Some(EndpointAddress::Unix(cx.path(&path.to_string_lossy())))
+        }
         Some(endpoint) => Some(endpoint),
         None => {
             let hint = if text.value.contains("://") {
@@ -182,9 +197,65 @@ fn endpoint(cx: &mut Context<'_>, text: &At<String>) -> Option<Endpoint> {
     }
 }
 
-fn parse_endpoint(text: &str) -> Option<Endpoint> {
+fn health_check(cx: &mut Context<'_>, check: &file::HealthCheck) -> HealthCheck {
+    let often = 100 * MS..=HOUR;
+    HealthCheck {
+        path: check.path.as_ref().and_then(|path| self::path(cx, path)),
+        interval: cx.duration("interval", check.interval.as_ref(), 2 * SECOND, often),
+        timeout: cx.duration("timeout", check.timeout.as_ref(), SECOND, MS..=60 * SECOND),
+        unhealthy_after: cx.count(
+            "unhealthy_after",
+            check.unhealthy_after.as_ref(),
+            2,
+            1..=100,
+        ),
+        healthy_after: cx.count("healthy_after", check.healthy_after.as_ref(), 1, 1..=100),
+    }
+}
+
+fn path(cx: &mut Context<'_>, path: &At<String>) -> Option<PathAndQuery> {
+    let parsed = path.value.parse::<PathAndQuery>().ok();
+    // The parser forgives a fragment, which is never sent, and a path without its slash.
+    let is_path =
+        |parsed: &PathAndQuery| parsed.as_str() == path.value && path.value.starts_with('/');
+    let parsed = parsed.filter(is_path);
+    if parsed.is_none() {
+        cx.error(
+            "bad_value",
+            path.place,
+            format!("`path`: `{}` is no path", path.value),
+        )
+        .hint("it begins with a slash and holds no space: `/healthz`");
+    }
+    parsed
+}
+
+fn ejection(cx: &mut Context<'_>, ejection: Option<&file::Ejection>) -> Option<Ejection> {
+    let rules = match ejection {
+        None => None,
+        Some(file::Ejection::Rules(rules)) => Some(rules),
+        Some(file::Ejection::Word(word)) => {
+            if !units::is_off(&word.value.0) {
+                let message = format!("`ejection` is `{}`", word.value.0);
+                cx.error("bad_value", word.place, message)
+                    .hint("`off`, or a map with `after` and `for`");
+            }
+            return None;
+        }
+    };
+    let (after, period) = (
+        rules.and_then(|rules| rules.after.as_ref()),
+        rules.and_then(|rules| rules.r#for.as_ref()),
+    );
+    Some(Ejection {
+        after: cx.count("after", after, 5, 1..=1_000),
+        period: cx.duration("for", period, 10 * SECOND, 100 * MS..=HOUR),
+    })
+}
+
+fn parse_endpoint(text: &str) -> Option<EndpointAddress> {
     if let Some(path) = text.strip_prefix("unix:") {
-        return (!path.is_empty()).then(|| Endpoint::Unix(path.into()));
+        return (!path.is_empty()).then(|| EndpointAddress::Unix(path.into()));
     }
     let (host, port) = text.rsplit_once(':')?;
     let port = port.parse().ok().filter(|&port| port > 0)?;
@@ -192,12 +263,13 @@ fn parse_endpoint(text: &str) -> Option<Endpoint> {
         .strip_prefix('[')
         .and_then(|host| host.strip_suffix(']'))
     {
-        inner.parse::<std::net::Ipv6Addr>().ok()?;
-        return Some(Endpoint::Host(inner.to_owned(), port));
+        // However it is written, it is the same endpoint.
+        let address = inner.parse::<IpAddr>().ok().filter(IpAddr::is_ipv6)?;
+        return Some(EndpointAddress::Host(address.to_string(), port));
     }
     let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
     let is_host = !host.is_empty() && host.len() <= 253 && host.chars().all(is_plain);
-    is_host.then(|| Endpoint::Host(host.to_owned(), port))
+    is_host.then(|| EndpointAddress::Host(host.to_owned(), port))
 }
 
 fn host(cx: &mut Context<'_>, host: &At<String>) -> Option<HeaderValue> {

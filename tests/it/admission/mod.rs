@@ -6,6 +6,7 @@
 mod exact;
 mod fairness;
 mod keys;
+mod ladder;
 mod reload;
 mod shadow;
 mod simulation;

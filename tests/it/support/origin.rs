@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::Ipv4Addr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -82,7 +81,15 @@ impl Origin {
     where
         F: AsyncFn(&mut Exchange) -> io::Result<Next> + Send + 'static,
     {
-        let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        Self::start_at("127.0.0.1:0", script)
+    }
+
+    /// The same on that address, such as one where another origin has been.
+    pub(crate) fn start_at<F>(address: &str, script: F) -> Self
+    where
+        F: AsyncFn(&mut Exchange) -> io::Result<Next> + Send + 'static,
+    {
+        let listener = std::net::TcpListener::bind(address).unwrap();
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap().to_string();
         Self::spawn(address, script, async move |serve: &dyn Fn(Wire)| {
@@ -214,6 +221,24 @@ impl Origin {
             .last()
             .cloned()
             .expect("the origin saw no body")
+    }
+
+    /// Requests that arrived, without those of health checks.
+    pub(crate) fn served(&self) -> usize {
+        let heads = self.seen.heads.lock();
+        let is_check = |head: &&Head| head.says("user-agent", "tidegate");
+        heads.len() - heads.iter().filter(is_check).count()
+    }
+
+    /// Ends it, and waits until nobody listens there any more.
+    pub(crate) async fn stop(self) -> String {
+        let address = self.address.clone();
+        drop(self);
+        eventually("the origin's end", async || {
+            tokio::net::TcpStream::connect(&address).await.is_err()
+        })
+        .await;
+        address
     }
 
     /// Waits until exactly so many scripts run.
