@@ -89,6 +89,7 @@ impl Tidegate {
             group_max: Vec::new(),
             mode: Mode::Enforce,
             ladder: ladder.clone(),
+            moves: None,
             counts_leases: true,
             guaranteed: Vec::new(),
         };

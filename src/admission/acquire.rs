@@ -50,15 +50,16 @@ impl Terms<'_> {
             .is_none_or(|ask| !ask.left.contains(&limit.real.scope.id))
     }
 
-    fn max(&self, limit: &Limit, class: &Class) -> u32 {
+    fn max(&self, limit: &Limit, class: &Class, cell: Option<&Cell>) -> u32 {
         let Some(ask) = self.ask else {
-            return limit.max_of(class);
+            return limit.max_of(class, cell);
         };
         match self.served {
-            None => ask.max_of(limit),
-            Some((_, newest)) => newest
-                .by_scope(limit.real.scope.id)
-                .map_or_else(|| ask.max_of(limit), |limit| newest.max_of_ask(limit, ask)),
+            None => ask.max_of(limit, cell),
+            Some((_, newest)) => newest.by_scope(limit.real.scope.id).map_or_else(
+                || ask.max_of(limit, cell),
+                |limit| newest.max_of_ask(limit, ask, cell),
+            ),
         }
     }
 
@@ -69,9 +70,9 @@ impl Terms<'_> {
 
 impl Policy {
     /// Places that a limit of this policy has for a request that may be of an older one.
-    pub(super) fn max_of_ask(&self, limit: &Limit, ask: &Ask) -> u32 {
+    pub(super) fn max_of_ask(&self, limit: &Limit, ask: &Ask, cell: Option<&Cell>) -> u32 {
         let account = &ask.class.account;
-        let max = limit.max_for(Some(account), self.group_of(account));
+        let max = limit.max_for_key(Some(account), self.group_of(account), cell);
         let scope = limit.real.scope.id;
         let raised = ask.raised.iter().find(|(of, _)| *of == scope);
         raised.map_or(max, |(_, overage)| max.max(overage.up_to))
@@ -202,8 +203,8 @@ impl Registry {
             if !terms.applies(limit) {
                 continue;
             }
-            let max = terms.max(limit, class);
             let cell = self.find(policy, limit, &limit.real, class);
+            let max = terms.max(limit, class, cell.as_deref());
             let count = cell.as_deref().map(|cell| &cell.count);
             let in_flight = count.map_or(0, super::cell::Count::in_flight);
             let is_behind = cell
@@ -312,7 +313,7 @@ impl Registry {
         drop(self.take(permit, &limit.real, lookup, real, u32::MAX, |_| true));
         let lookup = policy.lookup(limit, &limit.paper, class);
         let paper = self.find_or_insert(&limit.paper, lookup);
-        let max = limit.max_of(class);
+        let max = limit.max_of(class, Some(&paper));
         let scope = &limit.real.scope;
         match self.take(permit, &limit.paper, lookup, paper, max, |_| true) {
             Ok(_) => scope.would_admit.fetch_add(1, Ordering::Relaxed),
@@ -379,7 +380,9 @@ fn note_overage(permit: &mut Permit, limit: &Limit, class: &Class, terms: &Terms
     let raised = terms
         .ask
         .and_then(|ask| ask.raised.iter().find(|(of, _)| *of == scope));
-    if let Some((_, overage)) = raised.filter(|_| taken > limit.max_of(class)) {
+    let cell = permit.cells.last().map(Arc::as_ref);
+    let max = limit.max_of(class, cell);
+    if let Some((_, overage)) = raised.filter(|_| taken > max) {
         permit.story.get_or_insert_default().mark = Some(Arc::clone(&overage.mark));
     }
 }

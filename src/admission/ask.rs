@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
 
+use super::cell::Cell;
 use super::class::{Class, UpstreamId};
 use super::ladder::{Overage, Step};
 use super::policy::{Limit, Policy};
@@ -103,10 +104,10 @@ impl Ask {
     }
 
     /// Places that a limit has for it.
-    pub(super) fn max_of(&self, limit: &Limit) -> u32 {
+    pub(super) fn max_of(&self, limit: &Limit, cell: Option<&Cell>) -> u32 {
         let scope = limit.real.scope.id;
         let raised = self.raised.iter().find(|(of, _)| *of == scope);
-        let max = limit.max_of(&self.class);
+        let max = limit.max_of(&self.class, cell);
         raised.map_or(max, |(_, overage)| max.max(overage.up_to))
     }
 

@@ -154,6 +154,11 @@ impl Count {
         ((peak & IN_FLIGHT).max(peak >> 32)) as u32
     }
 
+    /// The most that was in flight in the last finished interval.
+    pub(super) fn last_peak(&self) -> u32 {
+        (self.peak.load(Ordering::Relaxed) >> 32) as u32
+    }
+
     /// Begins the next interval.
     pub(super) fn turn_peak(&self) {
         let now = u64::from(self.in_flight());

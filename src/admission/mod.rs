@@ -13,6 +13,7 @@ mod hold;
 mod key;
 mod ladder;
 mod lease;
+mod moving;
 mod permit;
 mod plan;
 mod policy;
@@ -31,6 +32,7 @@ pub use class::{
 pub use key::{Dimension, Label};
 pub use ladder::{Ladder, Order, Overage, Queue, Slow, Step};
 pub use lease::{LeaseId, LeaseTerms, LeaseView, Leases};
+pub use moving::{Follow, Moves};
 pub use permit::{Outcome, Permit};
 pub use policy::{
     Guarantee, Guaranteed, Limit, LimitSettings, Mode, Policy, PolicyGroup, PolicyResource,

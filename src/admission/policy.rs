@@ -14,6 +14,7 @@ use super::class::{AccountName, Class, GroupId, ResourceId, UpstreamId};
 use super::hold::Scope;
 use super::key::{Dimension, Label, Lookup};
 use super::ladder::{Ladder, Step};
+use super::moving::{Moves, Moving};
 use super::plan::Plan;
 use super::registry::free_cell;
 
@@ -58,8 +59,10 @@ pub struct LimitSettings {
     pub except: Vec<ResourceId>,
     /// The upstreams it covers; `None` for all.
     pub upstreams: Option<Vec<UpstreamId>>,
-    /// How many places a key has; 0 is closed.
+    /// How many places a key has; 0 is closed. Where it moves, how many at the start.
     pub max: u32,
+    /// How that number moves.
+    pub moves: Option<Moves>,
     /// Places of accounts of their own.
     pub account_max: Vec<(AccountName, u32)>,
     /// Places of accounts in a group of their own.
@@ -136,6 +139,8 @@ pub struct Limit {
     pub(super) real: Counting,
     /// The count that would have been: without the requests that this limit would have refused.
     pub(super) paper: Counting,
+    /// The maximum that moves, if it does.
+    pub(super) moving: Option<Arc<Moving>>,
     /// What each account holds of a key that several share, where some may wait for it: fairness goes by it.
     pub(super) occupancy: Option<Occupancy>,
     /// In the order of `guaranteed`: what those who have a guarantee hold of all keys.
@@ -211,6 +216,7 @@ impl Limit {
         Self {
             name: settings.name.as_str().into(),
             account_max: settings.account_max.iter().copied().collect(),
+            moving: Self::moving(&settings, previous),
             occupancy,
             shares: shares.collect(),
             axis: settings.per_names.join(",").into(),
@@ -246,19 +252,43 @@ impl Limit {
     /// The places of the key that this account and group fall under: the account's own, else its group's, else the default.
     #[must_use]
     pub fn max_for(&self, account: Option<&AccountName>, group: Option<GroupId>) -> u32 {
+        self.max_for_key(account, group, None)
+    }
+
+    /// The same of a key whose cell is known.
+    pub(super) fn max_for_key(
+        &self,
+        account: Option<&AccountName>,
+        group: Option<GroupId>,
+        cell: Option<&Cell>,
+    ) -> u32 {
         if let Some(own) = account.and_then(|account| self.account_max.get(account)) {
             return *own;
         }
         group
             .and_then(|group| self.settings.group_max.iter().find(|(of, _)| *of == group))
-            .map_or(self.settings.max, |(_, max)| *max)
+            .map_or_else(|| self.default_max(cell), |(_, max)| *max)
     }
 
-    pub(super) fn max_of(&self, class: &Class) -> u32 {
+    pub(super) fn max_of(&self, class: &Class, cell: Option<&Cell>) -> u32 {
         if self.account_max.is_empty() && self.settings.group_max.is_empty() {
-            return self.settings.max;
+            return self.default_max(cell);
         }
-        self.max_for(Some(&class.account), class.group)
+        self.max_for_key(Some(&class.account), class.group, cell)
+    }
+
+    /// The places of a key for which nobody has said otherwise.
+    pub(super) fn default_max(&self, cell: Option<&Cell>) -> u32 {
+        self.moving
+            .as_ref()
+            .map_or(self.settings.max, |moving| moving.max(cell))
+    }
+
+    fn moving(settings: &LimitSettings, previous: Option<&Self>) -> Option<Arc<Moving>> {
+        let rule = settings.moves.as_ref()?;
+        let known = previous.and_then(|previous| previous.moving.as_ref());
+        let same = known.filter(|known| known.rule == *rule);
+        Some(same.map_or_else(|| Moving::new(rule, settings.max), Arc::clone))
     }
 
     pub(super) fn covers(&self, resource: ResourceId, upstream: UpstreamId) -> bool {

@@ -18,6 +18,7 @@ use super::cell::{Cell, Count};
 use super::class::{AccountName, Class};
 use super::hold::Scope;
 use super::key::{Dimension, Lookup};
+use super::moving::Moves;
 use super::policy::{Counting, Limit, Policy};
 use super::waiting::Room;
 
@@ -190,6 +191,8 @@ impl Registry {
             .iter()
             .filter_map(|limit| limit.real.only.as_deref());
         only.for_each(|cell| cell.count.turn_peak());
+        let follows = |limit: &&Limit| matches!(limit.settings.moves, Some(Moves::Follow(_)));
+        self.serve_risen(policy.limits.iter().filter(follows));
     }
 
     /// Visits every cell outside the policy, shard by shard.

@@ -63,7 +63,8 @@ impl Registry {
             let in_flight = cell.count.in_flight();
             let fits = |key: usize| match &waiters[key].stage {
                 Stage::InLine(ask, ..) => {
-                    in_flight.saturating_add(ask.class.cost) <= policy.max_of_ask(limit, ask)
+                    in_flight.saturating_add(ask.class.cost)
+                        <= policy.max_of_ask(limit, ask, Some(cell))
                 }
                 _ => false,
             };
@@ -267,7 +268,7 @@ impl Registry {
             limit: limit.map_or_else(none, |limit| Arc::clone(&limit.name)),
             axis: limit.map_or_else(none, |limit| Arc::clone(&limit.axis)),
             status: 503,
-            max: limit.map_or(0, |limit| ask.max_of(limit)),
+            max: limit.map_or(0, |limit| ask.max_of(limit, None)),
             in_flight: limit.map_or(0, |limit| self.in_flight(&ask.policy, limit, &ask.class)),
             account_in_flight: self.account_in_flight(&ask.policy, &ask.class),
             drain_seconds: 0.0,
@@ -320,6 +321,7 @@ mod loom_tests {
                 group_max: Vec::new(),
                 mode: Mode::Enforce,
                 ladder: Ladder::new(vec![Step::Queue(queue)], 503),
+                moves: None,
                 counts_leases: true,
                 guaranteed: Vec::new(),
             };

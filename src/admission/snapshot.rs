@@ -10,7 +10,7 @@ use hashbrown::HashMap;
 
 use super::cell::Cell;
 use super::class::AccountName;
-use super::key::{Dimension, Key, readable};
+use super::key::{Dimension, readable};
 use super::policy::{Limit, Mode, Policy};
 use super::registry::Registry;
 
@@ -70,7 +70,7 @@ impl Limit {
             name: Arc::clone(&self.name),
             per: self.settings.per_names.clone(),
             mode: self.settings.mode,
-            max: self.settings.max,
+            max: self.default_max(None),
             in_flight: 0,
             queued: 0,
             keys: 0,
@@ -100,7 +100,8 @@ impl LimitUse {
 
 impl Policy {
     /// The maximum of a key that is known by its values only.
-    fn max_of_key(&self, limit: &Limit, key: &Key) -> u32 {
+    fn max_of_key(&self, limit: &Limit, cell: &Cell) -> u32 {
+        let key = &cell.key;
         let mut account = None;
         let mut group = None;
         for (dimension, value) in limit.settings.per.iter().zip(key.values()) {
@@ -117,7 +118,7 @@ impl Policy {
             }
         }
         let group = group.or_else(|| account.as_ref().and_then(|account| self.group_of(account)));
-        limit.max_for(account.as_ref(), group)
+        limit.max_for_key(account.as_ref(), group, Some(cell))
     }
 }
 
@@ -135,12 +136,12 @@ impl Registry {
             if cell.key.scope() == self.accounts.scope.id {
                 in_flight += u64::from(cell.count.in_flight());
             } else if let Some(&index) = by_scope.get(&cell.key.scope()) {
-                limits[index].add(cell, policy.max_of_key(&policy.limits[index], &cell.key));
+                limits[index].add(cell, policy.max_of_key(&policy.limits[index], cell));
             }
         });
         for (limit, seen) in policy.limits.iter().zip(&mut limits) {
             if let Some(only) = &limit.real.only {
-                seen.add(only, limit.settings.max);
+                seen.add(only, limit.default_max(Some(only)));
             }
         }
         let queued = self.waiting() as u64;
@@ -164,7 +165,7 @@ impl Registry {
                     .map(|(name, (&dimension, value))| (name.clone(), readable(dimension, value)))
                     .collect(),
                 in_flight: cell.count.in_flight(),
-                max: policy.max_of_key(limit, &cell.key),
+                max: policy.max_of_key(limit, cell),
                 queued: cell.count.waiting(),
                 peak: cell.count.peak(),
             });

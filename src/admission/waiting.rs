@@ -314,6 +314,14 @@ impl Room {
 }
 
 impl Registry {
+    /// The cells of a limit for which somebody waits.
+    pub(super) fn lines_of(&self, scope: u64) -> Vec<Arc<Cell>> {
+        let state = self.room.lock();
+        let cells = state.lines.values().map(|line| &line.cell);
+        let of_limit = cells.filter(|cell| cell.scope.id == scope);
+        of_limit.map(Arc::clone).collect()
+    }
+
     /// How many requests wait.
     #[must_use]
     pub fn waiting(&self) -> usize {
@@ -402,7 +410,7 @@ impl Registry {
         queue: Queue,
         since: Instant,
     ) -> Result<Arc<Cell>, (Box<Ask>, Reason)> {
-        if ask.class.cost > ask.max_of(limit) {
+        if ask.class.cost > ask.max_of(limit, Some(&cell)) {
             return Err((ask, Reason::LimitReached));
         }
         let line = state.lines.get(&cell.id);

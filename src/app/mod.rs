@@ -453,7 +453,10 @@ impl BackgroundService for Supervisor {
                 () = self.0.applied.notified() => continue,
                 _ = shutdown.changed() => return,
             }
-            let policy = Arc::clone(&gate.generation().policy);
+            let generation = gate.generation();
+            let policy = Arc::clone(&generation.policy);
+            gate.registry
+                .serve_risen(policy.follow_endpoints(|of| generation.healthy_endpoints(of)));
             gate.registry.sweep();
             let expired = gate.leases.expire(gate.clock.now());
             if expired > 0 {

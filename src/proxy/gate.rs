@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 
 use super::settings::{Departed, ResourceSettings, Settings, StreamPolicy};
 use super::upstream::Upstream;
-use crate::admission::{Leases, Policy, Registry};
+use crate::admission::{Leases, Policy, Registry, UpstreamId};
 use crate::classify::Rules;
 use crate::clock::Clock;
 use crate::telemetry::{AccessLog, Entered, GateStats, Live, ResourceStats, ResourceTable};
@@ -45,6 +45,14 @@ pub struct Route {
     pub(super) departed: Departed,
     pub(super) completion: Option<Duration>,
     pub(super) stats: Arc<ResourceStats>,
+}
+
+impl Generation {
+    /// Healthy endpoints of one upstream.
+    #[must_use]
+    pub fn healthy_endpoints(&self, of: UpstreamId) -> usize {
+        self.upstreams[usize::from(of.0)].healthy_endpoints()
+    }
 }
 
 impl Route {
@@ -138,6 +146,9 @@ impl Gate {
     /// A gate that serves by the given generation.
     #[must_use]
     pub fn new(first: Generation, resources: ResourceTable, clock: Clock) -> Self {
+        first
+            .policy
+            .follow_endpoints(|of| first.healthy_endpoints(of));
         Self {
             current: ArcSwap::from_pointee(first),
             registry: Registry::new(),
@@ -162,6 +173,7 @@ impl Gate {
     /// Puts a generation in force: the one step of a reload that cannot fail.
     pub fn apply(&self, generation: Generation) {
         let policy = Arc::clone(&generation.policy);
+        policy.follow_endpoints(|of| generation.healthy_endpoints(of));
         self.current.store(Arc::new(generation));
         self.registry.apply(&policy);
     }

@@ -27,7 +27,7 @@ fn nobody() -> String {
 }
 
 /// An origin whose health a test decides.
-fn moody() -> (Origin, Arc<AtomicBool>) {
+pub(crate) fn moody() -> (Origin, Arc<AtomicBool>) {
     let is_well = Arc::new(AtomicBool::new(true));
     let mood = Arc::clone(&is_well);
     let origin = Origin::start(async move |exchange: &mut Exchange| {

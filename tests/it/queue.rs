@@ -438,3 +438,23 @@ async fn a_quiet_account_is_served_before_a_noisy_ones_queue() {
     }
     gate.until_idle().await;
 }
+
+// A12: a limit by endpoint falls when a health check fails and rises when it passes again.
+#[tokio::test]
+async fn a_limit_by_endpoint_follows_their_health() {
+    let ((first, is_well), second) = (crate::endpoints::moody(), origin());
+    let addresses = [&*first.address, &*second.address];
+    let checks = "health_check: { path: /healthz, interval: 100ms, unhealthy_after: 1 }";
+    let yaml = format!(
+        "upstreams: {{ api: {{ endpoints: {addresses:?}, {checks} }} }}\n\
+         limits: [{{ name: whole, per: [], max: {{ per_endpoint: 5, of: api }} }}]"
+    );
+    let gate = sidecar(&yaml).start().await;
+    let max = |status: &Value| status["limits"][0]["max"].clone();
+    gate.wait_until("both", |status| max(status) == 10).await;
+    is_well.store(false, std::sync::atomic::Ordering::SeqCst);
+    gate.wait_until("one", |status| max(status) == 5).await;
+    is_well.store(true, std::sync::atomic::Ordering::SeqCst);
+    gate.wait_until("both again", |status| max(status) == 10)
+        .await;
+}

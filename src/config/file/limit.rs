@@ -24,7 +24,8 @@ pub(in crate::config) struct Limit {
     ///
     /// Default: `[]`, one count for all. Range: up to 8, and up to 8 headers and captures over all limits. Example: `[account, resource]`.
     pub(in crate::config) per: Option<Vec<At<Per>>>,
-    /// How many places a key has; 0 is closed. `{ per_endpoint: … }`, `{ adaptive: … }` and `{ follow: … }` are not built yet.
+    /// How many places a key has; 0 is closed. It moves by itself with `{ per_endpoint: 50, of: api }`, which follows the healthy
+    /// endpoints, and `{ follow: { floor: 5, ceiling: 100 } }`, which follows what a key used of late. `{ adaptive: … }` is not built yet.
     ///
     /// Required. Range: 0 to 1,000,000,000. Example: `100`.
     #[schemars(extend("x-kind" = "number"))]
@@ -323,10 +324,6 @@ impl JsonSchema for Per {
 
 /// How many places a key has.
 #[derive(Debug)]
-#[expect(
-    dead_code,
-    reason = "what is inside belongs to features that are not built"
-)]
 pub(in crate::config) enum Max {
     /// So many.
     Fixed(Scalar),
@@ -334,30 +331,48 @@ pub(in crate::config) enum Max {
     Moving(MovingMax),
 }
 
-/// A maximum that moves. Not built yet.
+/// A maximum that moves, by one of these rules.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[expect(
-    dead_code,
-    reason = "the feature is not built; the file may not ask for it"
-)]
 pub(in crate::config) struct MovingMax {
-    /// So many for each healthy endpoint. Not built yet.
+    /// So many places for each healthy endpoint of an upstream; one endpoint is counted at least.
     ///
-    /// Default: none. Example: `50`.
-    pub(in crate::config) per_endpoint: Option<Scalar>,
-    /// Of this upstream. Not built yet.
+    /// Default: none. Range: 1 to 1,000,000. Example: `50`.
+    #[schemars(extend("x-kind" = "number"))]
+    pub(in crate::config) per_endpoint: Option<At<Scalar>>,
+    /// The upstream whose endpoints count.
     ///
-    /// Default: none. Example: `api`.
-    pub(in crate::config) of: Option<String>,
+    /// Default: `default_upstream`. Example: `api`.
+    pub(in crate::config) of: Option<At<String>>,
     /// As many as latency allows. Not built yet.
     ///
     /// Default: none. Example: `{}`.
-    pub(in crate::config) adaptive: Option<Unbuilt>,
-    /// As many as were used of late. Not built yet.
+    pub(in crate::config) adaptive: Option<At<Unbuilt>>,
+    /// A multiple of the most that the key held of late.
     ///
-    /// Default: none. Example: `{}`.
-    pub(in crate::config) follow: Option<Unbuilt>,
+    /// Default: none. Example: `{ floor: 5, ceiling: 100 }`.
+    pub(in crate::config) follow: Option<Follow>,
+}
+
+/// A maximum that follows what a key used in the last finished interval of six seconds.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct Follow {
+    /// Never less.
+    ///
+    /// Required. Range: 1 to `ceiling`. Example: `5`.
+    #[schemars(extend("x-kind" = "number"))]
+    pub(in crate::config) floor: At<Scalar>,
+    /// Never more.
+    ///
+    /// Required. Range: `floor` to 1,000,000,000. Example: `100`.
+    #[schemars(extend("x-kind" = "number"))]
+    pub(in crate::config) ceiling: At<Scalar>,
+    /// Percent of the most that was held: by so much use may grow in an interval.
+    ///
+    /// Default: `200`. Range: 101 to 1,000. Example: `150`.
+    #[schemars(extend("x-kind" = "number"))]
+    pub(in crate::config) headroom: Option<At<Scalar>>,
 }
 
 impl<'de> Deserialize<'de> for Max {

@@ -15,7 +15,9 @@ mod upstream;
 pub(super) use accounts::{
     Accounts, Algorithm, BasicAuth, ClientCertificate, Group, Identify, Key,
 };
-pub(super) use limit::{Admit, Count, Leases, Limit, Max, Mode, Order, Per, Queue, Slow, Step};
+pub(super) use limit::{
+    Admit, Count, Follow, Leases, Limit, Max, Mode, MovingMax, Order, Per, Queue, Slow, Step,
+};
 pub(super) use operate::{AccessLog, Admin, LogFormat, Notify, Store};
 pub(super) use resource::{Departed, Match, Priority, Resource, Stream};
 pub(super) use scalar::{At, Named, OneOrMany, Scalar, Secret, Unbuilt};

@@ -11,7 +11,7 @@ use crate::admission::{
 };
 use crate::classify::ValueSource;
 use crate::config::diagnostic::{Place, closest};
-use crate::config::file::{self, At, Count, Max, Per};
+use crate::config::file::{self, At, Count, Per};
 
 const LIMITS_MAX: usize = 1_000;
 const OVERRIDES_MAX: usize = 100_000;
@@ -25,6 +25,7 @@ pub(super) const PLACES_MAX: u32 = 1_000_000_000;
 pub(super) struct Known<'a> {
     pub(super) resources: &'a Resources,
     pub(super) upstreams: &'a Names,
+    pub(super) default_upstream: usize,
     pub(super) accounts: &'a Accounts,
 }
 
@@ -71,16 +72,7 @@ fn one(
     let who = format!("limit `{}`", limit.name.value);
     let (per, per_names) = dimensions(cx, limit, all);
     let covered = Covered::new(cx, limit, known, &who);
-    let max = match &limit.max.value {
-        Max::Fixed(text) => {
-            let value = At {
-                value: text.clone(),
-                place: limit.max.place,
-            };
-            cx.count("max", Some(&value), 0, 0..=PLACES_MAX)
-        }
-        Max::Moving(_) => 0,
-    };
+    let (max, moves) = super::max::max(cx, limit, known);
     // Whoever counts on something unknown hears about that first.
     let is_judged = limit.per.as_ref().map_or(0, Vec::len) == per.len();
     let (account_max, group_max) = overrides(cx, limit, known, is_judged.then_some(&per));
@@ -88,7 +80,7 @@ fn one(
         who: &who,
         place: limit.name.place,
         per: &per,
-        max: matches!(limit.max.value, Max::Fixed(_)).then_some(max),
+        max: moves.is_none().then_some(max),
         upstreams: known.upstreams,
     };
     let steps = limit.when_full.as_deref().unwrap_or_default();
@@ -112,6 +104,7 @@ fn one(
         except: covered.except,
         upstreams: covered.upstreams,
         max,
+        moves,
         account_max,
         group_max,
         mode: match limit.mode {
@@ -135,15 +128,6 @@ fn not_supported(cx: &mut Context<'_>, limit: &file::Limit) {
         "shared",
         "counts shared by several sidecars are",
     );
-    if matches!(limit.max.value, Max::Moving(_)) {
-        let place = cx.source.key_before(limit.max.place, "max");
-        cx.error(
-            "not_supported",
-            place,
-            "a maximum that moves is not built yet",
-        )
-        .hint("write a number");
-    }
     let count = limit
         .count
         .as_ref()

@@ -8,6 +8,7 @@ mod context;
 mod guaranteed;
 mod ladder;
 mod limits;
+mod max;
 mod resources;
 mod server;
 mod upstreams;
@@ -44,6 +45,7 @@ pub(super) fn resolve(cx: &mut Context<'_>, file: &File, path: &Path, hash: Stri
     let known = Known {
         resources: &resources,
         upstreams: &upstream_names,
+        default_upstream: default,
         accounts: &accounts,
     };
     let limits = limits::limits(cx, file.limits.as_deref().unwrap_or_default(), &known);

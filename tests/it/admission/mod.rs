@@ -7,6 +7,7 @@ mod exact;
 mod fairness;
 mod keys;
 mod ladder;
+mod moving;
 mod reload;
 mod shadow;
 mod simulation;
@@ -175,6 +176,7 @@ fn limit(name: &str, per: &[Dimension], max: u32) -> LimitSettings {
         group_max: Vec::new(),
         mode: Mode::Enforce,
         ladder: Ladder::reject(429),
+        moves: None,
         counts_leases: true,
         guaranteed: Vec::new(),
     };
