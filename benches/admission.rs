@@ -17,9 +17,9 @@ use std::time::{Duration, Instant};
 use divan::{AllocProfiler, Bencher, black_box};
 use parking_lot::Mutex;
 use tidegate::admission::{
-    AccountName, Class, Decision, Dimension, Ladder, LimitSettings, Mode, Order, Permit, Policy,
-    PolicyResource, PolicySettings, Priority, Queue, Registry, ResourceId, Step, Turn, UpstreamId,
-    Wait,
+    AccountName, Class, Counted, Decision, Dimension, Ladder, LimitSettings, Mode, Order, Permit,
+    Policy, PolicyResource, PolicySettings, Priority, Queue, Registry, ResourceId, Step, Turn,
+    UpstreamId, Wait,
 };
 use tidegate::clock::Clock;
 
@@ -89,6 +89,7 @@ impl Tidegate {
             group_max: Vec::new(),
             mode: Mode::Enforce,
             ladder: ladder.clone(),
+            counted: Counted::InFlight,
             moves: None,
             counts_leases: true,
             guaranteed: Vec::new(),

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
 
@@ -30,6 +30,8 @@ pub(super) struct Full {
     pub(super) in_flight: u32,
     /// The key's cell, if anything was ever counted there.
     pub(super) cell: Option<Arc<Cell>>,
+    /// When a place is expected, where time gives it back.
+    pub(super) free_in: Option<Duration>,
     /// Cells from which places were taken and given back meanwhile, and for which others wait.
     pub(super) awaited: Awaited,
 }
@@ -205,8 +207,7 @@ impl Registry {
             }
             let cell = self.find(policy, limit, &limit.real, class);
             let max = terms.max(limit, class, cell.as_deref());
-            let count = cell.as_deref().map(|cell| &cell.count);
-            let in_flight = count.map_or(0, super::cell::Count::in_flight);
+            let in_flight = cell.as_deref().map_or(0, |cell| cell.in_use(max, now));
             let is_behind = cell
                 .as_deref()
                 .is_some_and(|cell| cell.count.waiting() > 0 && !terms.is_served_by(cell));
@@ -215,6 +216,7 @@ impl Registry {
                     index,
                     max,
                     in_flight,
+                    free_in: free_in(cell.as_deref(), class.cost, max, now),
                     cell,
                     awaited: Awaited::new(),
                 });
@@ -223,11 +225,13 @@ impl Registry {
         }
         let mut permit = Permit {
             cells: SmallVec::new(),
+            marks: SmallVec::new(),
             cost: class.cost,
             account: None,
             taken_at: now,
             account_in_flight: 0,
             would_reject: None,
+            ended_at: None,
             story: None,
         };
         for Wanted { index, cell, max } in wanted {
@@ -247,8 +251,9 @@ impl Registry {
                         index,
                         max,
                         in_flight,
+                        free_in: free_in(Some(&cell), class.cost, max, now),
                         cell: Some(cell),
-                        awaited: permit.give_back(),
+                        awaited: permit.give_back(true),
                     });
                 }
             }
@@ -295,7 +300,18 @@ impl Registry {
         is_in_turn: impl Fn(&Cell) -> bool,
     ) -> Result<u32, (u32, Arc<Cell>)> {
         loop {
-            match cell.take(permit.cost, max, is_in_turn(&cell)) {
+            let take = match &cell.tally {
+                None => cell.take(permit.cost, max, is_in_turn(&cell)),
+                Some(tally) => match cell.take_tallied(tally, permit.cost, max, permit.taken_at) {
+                    Ok((Some(mark), in_use)) => {
+                        permit.marks.push((cell, mark));
+                        return Ok(in_use);
+                    }
+                    Ok((None, in_use)) => Take::Taken(in_use),
+                    Err(take) => take,
+                },
+            };
+            match take {
                 Take::Taken(in_flight) => {
                     permit.cells.push(cell);
                     return Ok(in_flight);
@@ -353,12 +369,16 @@ impl Registry {
         let missing = (f64::from(full.in_flight) + f64::from(class.cost) - f64::from(full.max))
             .max(f64::from(class.cost))
             + f64::from(waiting);
-        let drain_seconds =
-            limit.real.scope.mean_hold_seconds() * missing / f64::from(full.in_flight.max(1));
+        let held = limit.real.scope.mean_hold_seconds();
+        let drain_seconds = full.free_in.map_or_else(
+            || held * missing / f64::from(full.in_flight.max(1)),
+            |free_in| free_in.as_secs_f64(),
+        );
         Box::new(Rejection {
             reason,
             limit: Arc::clone(&limit.name),
             axis: Arc::clone(&limit.axis),
+            window: limit.settings.counted.window(),
             status: limit.settings.ladder.status(),
             max: full.max,
             in_flight: full.in_flight,
@@ -372,6 +392,12 @@ impl Registry {
             self.serve(Arc::clone(cell), None);
         }
     }
+}
+
+/// When a cell that time empties has a place again.
+fn free_in(cell: Option<&Cell>, cost: u32, max: u32, now: Instant) -> Option<Duration> {
+    let tally = cell?.tally.as_ref()?;
+    Some(tally.free_in(cost, max, now))
 }
 
 /// A place above the limit's own maximum carries the mark of the step that allowed it.

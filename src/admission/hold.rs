@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{OnceLock, Weak};
 
 use super::registry::Registry;
+use super::tally::Counted;
 
 /// One of this many finished permits is sampled once there is an estimate: a shared line a request is too dear.
 const SAMPLED: u32 = 8;
@@ -18,6 +19,8 @@ const WEIGHT: f64 = 1.0 / 16.0;
 #[derive(Debug)]
 pub(super) struct Scope {
     pub(super) id: u64,
+    /// What its cells count.
+    pub(super) counted: Counted,
     /// Mean hold time in seconds, as bits of an `f64`; zero before the first sample.
     mean_hold: AtomicU64,
     /// In shadow mode: how many it would have admitted, and how many refused.
@@ -32,10 +35,11 @@ pub(super) struct Scope {
 }
 
 impl Scope {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(counted: Counted) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         Self {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
+            counted,
             mean_hold: AtomicU64::new(0),
             would_admit: AtomicU64::new(0),
             would_reject: AtomicU64::new(0),
@@ -71,7 +75,7 @@ mod tests {
     // G9: the drain rate follows what permits really take.
     #[test]
     fn the_mean_hold_time_converges_to_what_is_seen() {
-        let scope = Scope::new();
+        let scope = Scope::new(Counted::InFlight);
         scope.learn(9.0);
         for _ in 0..2_000 {
             scope.learn(0.5);

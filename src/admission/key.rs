@@ -129,8 +129,8 @@ impl<'a> Lookup<'a> {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Key {
     scope: u64,
-    /// Inline up to an account of 39 characters: so many bytes are left in a cell's two cache lines.
-    values: SmallVec<[u8; 40]>,
+    /// Inline up to an account of 38 characters: so many bytes are left in a cell's two cache lines.
+    values: SmallVec<[u8; 39]>,
 }
 
 impl Key {

@@ -22,6 +22,7 @@ mod rejection;
 mod serve;
 mod snapshot;
 mod sync;
+mod tally;
 mod waiting;
 
 pub use ask::{Ask, Story};
@@ -41,6 +42,7 @@ pub use policy::{
 pub use registry::Registry;
 pub use rejection::{Reason, Rejection};
 pub use snapshot::{KeyUse, LimitUse, Snapshot};
+pub use tally::Counted;
 pub use waiting::{Ticket, Turn, Wait};
 
 /// The answer to [`Registry::acquire`].

@@ -12,6 +12,7 @@ use smallvec::SmallVec;
 use super::ask::Story;
 use super::cell::Cell;
 use super::class::AccountName;
+use super::tally::Mark;
 
 /// How a request ended, as far as limits want to learn from it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,11 +31,15 @@ pub enum Outcome {
 pub struct Permit {
     pub(super) cells: Cells,
     pub(super) cost: u32,
+    /// What it began in cells that time gives back too.
+    pub(super) marks: SmallVec<[(Arc<Cell>, Mark); 1]>,
     /// The account's own count, which is in requests, whatever they cost.
     pub(super) account: Option<Arc<Cell>>,
     pub(super) taken_at: Instant,
     pub(super) account_in_flight: u32,
     pub(super) would_reject: Option<Arc<str>>,
+    /// When the work ended, if anybody said so.
+    pub(super) ended_at: Option<Instant>,
     /// What became of the request before; most have none.
     pub(super) story: Option<Box<Story>>,
 }
@@ -76,10 +81,15 @@ impl Permit {
     }
 
     /// Ends the permit and lets its limits learn how long the work took. Dropping it without a word means [`Outcome::Ignore`].
-    pub fn finish(self, outcome: Outcome, now: Instant) {
+    pub fn finish(mut self, outcome: Outcome, now: Instant) {
+        self.ended_at = Some(now);
         if outcome == Outcome::Success {
             let held = now.saturating_duration_since(self.taken_at).as_secs_f64();
             self.cells.iter().for_each(|cell| cell.scope.learn(held));
+        }
+        if outcome != Outcome::Ignore {
+            let tallied = self.cells.iter().filter_map(|cell| cell.tally.as_ref());
+            tallied.for_each(|tally| tally.complete(self.cost, now));
         }
     }
 }
@@ -95,14 +105,17 @@ impl Permit {
         self.cells = kept;
         for cell in returned {
             if cell.count.give(self.cost) {
-                serve(cell, account);
+                serve(cell, account, None);
             }
         }
     }
 
-    /// Gives all places back; gives the cells that somebody waits for.
-    pub(super) fn give_back(&mut self) -> Awaited {
+    /// Gives all places back, with `is_undone` as if they had never been taken; gives the cells that somebody waits for.
+    pub(super) fn give_back(&mut self, is_undone: bool) -> Awaited {
         let mut awaited = Awaited::new();
+        for (cell, mark) in self.marks.drain(..) {
+            cell.give_mark(mark, self.cost, is_undone);
+        }
         // What an account holds of a cell was taken after the cell: whoever is served next by it sees it given back.
         while let Some(cell) = self.cells.pop() {
             if cell.count.give(self.cost) {
@@ -119,7 +132,7 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        let awaited = self.give_back();
+        let awaited = self.give_back(false);
         if let Some(account) = &self.account {
             account.count.give(1);
         }
@@ -128,15 +141,16 @@ impl Drop for Permit {
         }
         let account = self.account_name();
         for cell in awaited {
-            serve(cell, account);
+            serve(cell, account, self.ended_at);
         }
     }
 }
 
 /// Somebody waits for what was given back to the cell.
-fn serve(cell: Arc<Cell>, released_by: Option<AccountName>) {
+fn serve(cell: Arc<Cell>, released_by: Option<AccountName>, at: Option<Instant>) {
     let registry = cell.scope.registry.get().and_then(Weak::upgrade);
     if let Some(registry) = registry {
+        registry.note_time(at);
         registry.serve(cell, released_by);
     }
 }

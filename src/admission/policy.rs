@@ -17,6 +17,7 @@ use super::ladder::{Ladder, Step};
 use super::moving::{Moves, Moving};
 use super::plan::Plan;
 use super::registry::free_cell;
+use super::tally::Counted;
 
 /// What a limit does with a request that does not fit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -61,6 +62,8 @@ pub struct LimitSettings {
     pub upstreams: Option<Vec<UpstreamId>>,
     /// How many places a key has; 0 is closed. Where it moves, how many at the start.
     pub max: u32,
+    /// What is counted.
+    pub counted: Counted,
     /// How that number moves.
     pub moves: Option<Moves>,
     /// Places of accounts of their own.
@@ -186,8 +189,8 @@ pub struct Policy {
 }
 
 impl Counting {
-    fn new(per: &[Dimension]) -> Self {
-        let scope = Arc::new(Scope::new());
+    fn new(per: &[Dimension], counted: Counted) -> Self {
+        let scope = Arc::new(Scope::new(counted));
         let is_single = per.iter().all(|&dimension| dimension == Dimension::Process);
         let only = is_single.then(|| free_cell(&scope));
         Self { scope, only }
@@ -198,7 +201,10 @@ impl Limit {
     fn new(settings: LimitSettings, previous: Option<&Self>) -> Self {
         let (real, paper) = match previous {
             Some(same) => (same.real.clone(), same.paper.clone()),
-            None => (Counting::new(&settings.per), Counting::new(&settings.per)),
+            None => {
+                let fresh = || Counting::new(&settings.per, settings.counted);
+                (fresh(), fresh())
+            }
         };
         let shares = settings.guaranteed.iter().enumerate().map(|(at, of)| {
             let same = previous.and_then(|previous| {
@@ -320,7 +326,7 @@ impl Occupancy {
                 .chain([Dimension::Account])
                 .collect();
             Self {
-                counting: Counting::new(&dimensions),
+                counting: Counting::new(&dimensions, Counted::InFlight),
                 dimensions: dimensions.into(),
             }
         }))

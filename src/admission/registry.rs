@@ -10,6 +10,8 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
+use std::time::Instant;
+
 use hashbrown::HashTable;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
@@ -20,6 +22,7 @@ use super::hold::Scope;
 use super::key::{Dimension, Lookup};
 use super::moving::Moves;
 use super::policy::{Counting, Limit, Policy};
+use super::tally::{Counted, Tally};
 use super::waiting::Room;
 
 /// Enough that sixteen threads seldom meet; a power of two.
@@ -64,7 +67,7 @@ impl Registry {
             this: Weak::clone(this),
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             accounts: Counting {
-                scope: Arc::new(Scope::new()),
+                scope: Arc::new(Scope::new(Counted::InFlight)),
                 only: None,
             },
             room: Room::default(),
@@ -156,6 +159,7 @@ impl Registry {
             id: next_cell_id(),
             key: lookup.to_key(),
             scope: Arc::clone(&counting.scope),
+            tally: Tally::new(counting.scope.counted),
             used: AtomicBool::new(true),
         });
         shard
@@ -177,9 +181,9 @@ impl Registry {
     }
 
     /// Removes cells that nobody has used since the last sweep. To be called once a second.
-    pub fn sweep(&self) {
+    pub fn sweep(&self, now: Instant) {
         for shard in &self.shards {
-            shard.lock().sweep();
+            shard.lock().sweep(now);
         }
     }
 
@@ -204,7 +208,16 @@ impl Registry {
 
     /// What each cell with something in flight counts, by cell id: the auditor's one side.
     pub fn counts(&self, policy: &Policy, mut visit: impl FnMut(u64, u32)) {
-        let mut visit_cell = |cell: &Cell| visit(cell.id, cell.count.in_flight());
+        let mut visit_cell = |cell: &Cell| {
+            // What time gives back is not what permits hold.
+            if !cell
+                .tally
+                .as_ref()
+                .is_some_and(|tally| tally.counts_started())
+            {
+                visit(cell.id, cell.count.in_flight());
+            }
+        };
         self.each_cell(&mut visit_cell);
         let countings = policy
             .limits
@@ -233,7 +246,7 @@ impl Shard {
             let Some(cell) = self.by_age.pop_front() else {
                 return;
             };
-            if cell.count.kill() {
+            if cell.tally.is_none() && cell.count.kill() {
                 unlink(&mut self.by_key, &cell);
             } else {
                 self.by_age.push_back(cell);
@@ -241,14 +254,14 @@ impl Shard {
         }
     }
 
-    fn sweep(&mut self) {
+    fn sweep(&mut self, now: Instant) {
         let Self { by_key, by_age } = self;
         by_age.retain(|cell| {
             // One that is in use now counts as used until the next sweep: it idles from its release on.
             let is_spared = cell
                 .used
                 .swap(cell.count.in_flight() > 0, Ordering::Relaxed);
-            let goes = !is_spared && cell.count.kill();
+            let goes = !is_spared && cell.kill(now);
             if goes {
                 unlink(by_key, cell);
             }
@@ -292,6 +305,7 @@ pub(super) fn free_cell(scope: &Arc<Scope>) -> Arc<Cell> {
         id: next_cell_id(),
         key: lookup.to_key(),
         scope: Arc::clone(scope),
+        tally: Tally::new(scope.counted),
         used: AtomicBool::new(true),
     })
 }

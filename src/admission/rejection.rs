@@ -49,6 +49,8 @@ pub struct Rejection {
     pub limit: Arc<str>,
     /// What it counts on, such as `account,resource`; empty where one count is for all.
     pub axis: Arc<str>,
+    /// The time over which it counts, if it does not count what is in flight.
+    pub window: Option<std::time::Duration>,
     /// Its HTTP status.
     pub status: u16,
     /// The maximum for this key.
@@ -89,6 +91,7 @@ mod tests {
             reason: Reason::LimitReached,
             limit: "account".into(),
             axis: "account".into(),
+            window: None,
             status: 429,
             max: 1,
             in_flight: 1,

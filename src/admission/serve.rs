@@ -98,7 +98,7 @@ impl Registry {
             ask: Some(ask),
             served: Some((cell.id, policy)),
         };
-        let taken = self.try_take(&ask.policy, &ask.class, terms, ask.arrived);
+        let taken = self.try_take(&ask.policy, &ask.class, terms, state.time(ask.arrived));
         if let Err(full) = &taken
             && full.cell.as_ref().is_some_and(|full| full.id == cell.id)
         {
@@ -267,6 +267,7 @@ impl Registry {
             reason,
             limit: limit.map_or_else(none, |limit| Arc::clone(&limit.name)),
             axis: limit.map_or_else(none, |limit| Arc::clone(&limit.axis)),
+            window: None,
             status: 503,
             max: limit.map_or(0, |limit| ask.max_of(limit, None)),
             in_flight: limit.map_or(0, |limit| self.in_flight(&ask.policy, limit, &ask.class)),
@@ -287,8 +288,8 @@ mod loom_tests {
 
     use super::*;
     use crate::admission::{
-        AccountName, Class, Decision, Dimension, Ladder, LimitSettings, Mode, Order, Permit,
-        PolicyResource, PolicySettings, Priority, Queue, ResourceId, UpstreamId, Wait,
+        AccountName, Class, Counted, Decision, Dimension, Ladder, LimitSettings, Mode, Order,
+        Permit, PolicyResource, PolicySettings, Priority, Queue, ResourceId, UpstreamId, Wait,
     };
     use crate::clock::Clock;
 
@@ -321,6 +322,7 @@ mod loom_tests {
                 group_max: Vec::new(),
                 mode: Mode::Enforce,
                 ladder: Ladder::new(vec![Step::Queue(queue)], 503),
+                counted: Counted::InFlight,
                 moves: None,
                 counts_leases: true,
                 guaranteed: Vec::new(),

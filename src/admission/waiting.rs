@@ -75,6 +75,8 @@ type Guard<'a> = loom::sync::MutexGuard<'a, State>;
 pub(super) struct State {
     /// The maxima of the moment.
     pub(super) policy: Option<Arc<Policy>>,
+    /// The latest instant that anybody brought: limits that time empties are asked by it.
+    latest: Option<Instant>,
     pub(super) lines: HashMap<u64, Line, ahash::RandomState>,
     pub(super) waiters: Slab<Waiter>,
     /// Those in lines and asleep.
@@ -138,6 +140,15 @@ pub(super) fn occupied(place: &Option<Arc<Cell>>) -> u32 {
 }
 
 impl State {
+    fn note_time(&mut self, now: Instant) {
+        self.latest = self.latest.max(Some(now));
+    }
+
+    /// The time, as far as it is known, for one that asked at an instant.
+    pub(super) fn time(&self, asked: Instant) -> Instant {
+        self.latest.map_or(asked, |latest| latest.max(asked))
+    }
+
     pub(super) fn is(&self, ticket: Ticket) -> bool {
         let waiter = self.waiters.get(ticket.key);
         waiter.is_some_and(|waiter| waiter.number == ticket.number)
@@ -314,6 +325,13 @@ impl Room {
 }
 
 impl Registry {
+    /// Takes note of the time for those who wait.
+    pub(super) fn note_time(&self, now: Option<Instant>) {
+        if let Some(now) = now {
+            self.room.lock().note_time(now);
+        }
+    }
+
     /// The cells of a limit for which somebody waits.
     pub(super) fn lines_of(&self, scope: u64) -> Vec<Arc<Cell>> {
         let state = self.room.lock();
@@ -340,6 +358,7 @@ impl Registry {
             return Err((ask, Reason::Draining));
         };
         let mut state = self.room.lock();
+        state.note_time(now);
         let policy = Arc::clone(&ask.policy);
         let limit = &policy.limits[usize::from(full.index)];
         let current = state.policy.get_or_insert_with(|| Arc::clone(&policy));

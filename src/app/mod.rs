@@ -457,8 +457,9 @@ impl BackgroundService for Supervisor {
             let policy = Arc::clone(&generation.policy);
             gate.registry
                 .serve_risen(policy.follow_endpoints(|of| generation.healthy_endpoints(of)));
-            gate.registry.sweep();
-            let expired = gate.leases.expire(gate.clock.now());
+            let now = gate.clock.now();
+            gate.registry.sweep(now);
+            let expired = gate.leases.expire(now);
             if expired > 0 {
                 tracing::warn!(expired, "leases expired that nobody released");
             }

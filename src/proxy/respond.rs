@@ -192,16 +192,22 @@ fn percent_encoded(text: &str) -> String {
     text.bytes().map(escape).collect()
 }
 
-/// RateLimit fields (draft-ietf-httpapi-ratelimit-headers), with the quota's unit being requests in flight.
+/// RateLimit fields (draft-ietf-httpapi-ratelimit-headers), with the quota's unit being requests in flight, or requests over a
+/// window.
 fn ratelimit(fields: &mut HeaderMap, rejection: &Rejection, retry_after: u32) {
     let Rejection {
         limit,
         max,
         in_flight,
+        window,
         ..
     } = rejection;
     let left = max.saturating_sub(*in_flight);
-    let policy = format!("\"{limit}\";q={max};qu=\"concurrent-requests\"");
+    let unit = match window {
+        None => "qu=\"concurrent-requests\"".to_owned(),
+        Some(window) => format!("w={}", window.as_secs().max(1)),
+    };
+    let policy = format!("\"{limit}\";q={max};{unit}");
     let state = format!("\"{limit}\";r={left};t={retry_after}");
     if let (Ok(policy), Ok(state)) = (HeaderValue::try_from(policy), HeaderValue::try_from(state)) {
         fields.insert(RATELIMIT_POLICY, policy);

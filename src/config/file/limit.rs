@@ -50,9 +50,11 @@ pub(in crate::config) struct Limit {
     ///
     /// Default: none. Range: up to 100,000 over all limits. Example: `[{ account: AC_GOLD, max: 300 }, { group: gold, max: 200 }]`.
     pub(in crate::config) overrides: Option<Vec<At<Override>>>,
-    /// What is counted; only `in_flight` is built.
+    /// What is counted: `in_flight`; `{ in_flight_started_within: 30s }`, of which what is older counts no more; `{ starts_per: 1s }`, of
+    /// which `max` may begin at once and then one each `1s / max`; `{ completions_per: 1m }`, what ended within that time and what
+    /// is in flight. Nobody can `queue` for a count that time gives back; `slow` asks again.
     ///
-    /// Default: `in_flight`. Example: `in_flight`.
+    /// Default: `in_flight`. Range: 100ms to 1h. Example: `{ starts_per: 1s }`.
     pub(in crate::config) count: Option<At<Count>>,
     /// `enforce` refuses what does not fit, `shadow` only counts and notes, `off` does neither.
     ///
@@ -138,19 +140,15 @@ pub(in crate::config) struct Override {
 /// What is counted.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-#[expect(
-    dead_code,
-    reason = "what is inside belongs to features that are not built"
-)]
 pub(in crate::config) enum Count {
     /// What is in flight.
     InFlight,
-    /// What is in flight and began within this time. Not built yet.
-    InFlightStartedWithin(Scalar),
-    /// What began within this time. Not built yet.
-    StartsPer(Scalar),
-    /// What ended within this time. Not built yet.
-    CompletionsPer(Scalar),
+    /// What is in flight and began within this time.
+    InFlightStartedWithin(At<Scalar>),
+    /// What began within this time.
+    StartsPer(At<Scalar>),
+    /// What ended within this time, and what is in flight.
+    CompletionsPer(At<Scalar>),
 }
 
 /// One step of a ladder.
@@ -328,7 +326,7 @@ pub(in crate::config) enum Max {
     /// So many.
     Fixed(Scalar),
     /// As many as a rule says.
-    Moving(MovingMax),
+    Moving(Box<MovingMax>),
 }
 
 /// A maximum that moves, by one of these rules.
@@ -402,7 +400,7 @@ impl<'de> Deserialize<'de> for Max {
                 Ok(Max::Fixed(Scalar(text.to_owned())))
             }
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Max, A::Error> {
-                from_map(map).map(Max::Moving)
+                from_map(map).map(|rule| Max::Moving(Box::new(rule)))
             }
         }
         deserializer.deserialize_any(MaxVisitor)

@@ -1,13 +1,14 @@
 //! The section `limits`.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use super::accounts::Accounts;
 use super::context::{Context, Names};
 use super::ladder;
 use super::resources::Resources;
 use crate::admission::{
-    AccountName, Dimension, GroupId, LimitSettings, Mode, ResourceId, UpstreamId,
+    AccountName, Counted, Dimension, GroupId, LimitSettings, Mode, ResourceId, UpstreamId,
 };
 use crate::classify::ValueSource;
 use crate::config::diagnostic::{Place, closest};
@@ -95,15 +96,25 @@ fn one(
         .hint("add `queue` to `when_full`: what falls free goes to the waiting requests of those who have less");
     }
     let counts_accounts = per.contains(&Dimension::Account);
+    let counted = counted(cx, limit);
+    if counted != Counted::InFlight && ladder.queues() {
+        cx.error(
+            "not_supported",
+            limit.name.place,
+            format!("{who} counts what time gives back, and waiting for that is not built yet"),
+        )
+        .hint("use `slow` instead of `queue`, or count `in_flight`");
+    }
     LimitSettings {
         name: limit.name.value.clone(),
-        identity: identity(&limit.name.value, &per_names, &covered, known),
+        identity: identity(&limit.name.value, &per_names, &covered, known, counted),
         per,
         per_names,
         resources: covered.resources,
         except: covered.except,
         upstreams: covered.upstreams,
         max,
+        counted,
         moves,
         account_max,
         group_max,
@@ -122,20 +133,28 @@ fn one(
     }
 }
 
+fn counted(cx: &mut Context<'_>, limit: &file::Limit) -> Counted {
+    let range = Duration::from_millis(100)..=Duration::from_secs(3600);
+    let mut over = |name: &str, window: &At<file::Scalar>| {
+        cx.duration(name, Some(window), Duration::from_secs(1), range.clone())
+    };
+    match limit.count.as_ref().map(|count| &count.value) {
+        None | Some(Count::InFlight) => Counted::InFlight,
+        Some(Count::InFlightStartedWithin(window)) => {
+            Counted::StartedWithin(over("in_flight_started_within", window))
+        }
+        Some(Count::StartsPer(window)) => Counted::StartsPer(over("starts_per", window)),
+        Some(Count::CompletionsPer(window)) => {
+            Counted::CompletionsPer(over("completions_per", window))
+        }
+    }
+}
+
 fn not_supported(cx: &mut Context<'_>, limit: &file::Limit) {
     cx.not_supported(
         limit.shared.as_ref(),
         "shared",
         "counts shared by several sidecars are",
-    );
-    let count = limit
-        .count
-        .as_ref()
-        .filter(|count| !matches!(count.value, Count::InFlight));
-    cx.not_supported(
-        count,
-        "count",
-        "counting something else than `in_flight` is",
     );
 }
 
@@ -438,7 +457,13 @@ fn overrides(
 }
 
 /// One text for what makes it the same limit: names, not ids, which change when others come and go.
-fn identity(name: &str, per: &[String], covered: &Covered, known: &Known<'_>) -> String {
+fn identity(
+    name: &str,
+    per: &[String],
+    covered: &Covered,
+    known: &Known<'_>,
+    counted: Counted,
+) -> String {
     let resource = |id: &ResourceId| known.resources.rules[usize::from(id.0)].name.clone();
     let upstream = |id: &UpstreamId| known.upstreams.text(usize::from(id.0)).to_owned();
     let list = |mut names: Vec<String>| {
@@ -458,6 +483,6 @@ fn identity(name: &str, per: &[String], covered: &Covered, known: &Known<'_>) ->
         .map_or_else(all, |ids| list(ids.iter().map(upstream).collect()));
     let per = per.join(",");
     format!(
-        "name={name};per={per};resources={resources};except={except};upstreams={upstreams};count=in_flight"
+        "name={name};per={per};resources={resources};except={except};upstreams={upstreams};count={counted:?}"
     )
 }

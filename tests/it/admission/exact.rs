@@ -209,7 +209,7 @@ impl Churn {
                 scope.spawn(move || self.work(seed, clock, end));
             }
             while is_swept && clock.now() < end {
-                self.world.registry.sweep();
+                self.world.registry.sweep(self.world.clock.now());
                 thread::yield_now();
             }
         });
@@ -248,7 +248,7 @@ fn sweeps_in_the_middle_of_a_churn_lose_no_count() {
     let churn = Churn::new();
     churn.run(Duration::from_secs(2), true);
     churn.assert_exact();
-    churn.world.registry.sweep();
-    churn.world.registry.sweep();
+    churn.world.registry.sweep(churn.world.clock.now());
+    churn.world.registry.sweep(churn.world.clock.now());
     assert_eq!(churn.world.registry.cells(), 0);
 }

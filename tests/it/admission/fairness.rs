@@ -190,7 +190,7 @@ impl Simulation {
             86..92 => self.give_up(),
             92..96 => self.change_a_maximum(),
             96..98 => self.change_the_limits(),
-            _ => self.world.registry.sweep(),
+            _ => self.world.registry.sweep(self.world.clock.now()),
         }
         self.collect();
         self.check();

@@ -354,16 +354,16 @@ fn a_flood_of_keys_is_bounded_and_leaves_nothing() {
     for class in &kept {
         assert_eq!(world.refuse(class).in_flight, 1, "{}", class.account);
     }
-    world.registry.sweep();
-    world.registry.sweep();
+    world.registry.sweep(world.clock.now());
+    world.registry.sweep(world.clock.now());
     assert_eq!(
         world.registry.cells(),
         2 * permits.len(),
         "what is in use stays"
     );
     drop(permits);
-    world.registry.sweep();
-    world.registry.sweep();
+    world.registry.sweep(world.clock.now());
+    world.registry.sweep(world.clock.now());
     assert_eq!(world.registry.cells(), 0);
 }
 

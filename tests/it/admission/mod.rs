@@ -11,6 +11,7 @@ mod moving;
 mod reload;
 mod shadow;
 mod simulation;
+mod tally;
 mod waiting;
 
 use std::future::Future as _;
@@ -20,9 +21,9 @@ use std::task::{Context, Poll, Waker};
 
 use smallvec::SmallVec;
 use tidegate::admission::{
-    AccountName, Class, Decision, Dimension, GroupId, Ladder, LimitSettings, Mode, Permit, Policy,
-    PolicyGroup, PolicyResource, PolicySettings, Priority, Registry, Rejection, ResourceId, Turn,
-    UpstreamId, Wait,
+    AccountName, Class, Counted, Decision, Dimension, GroupId, Ladder, LimitSettings, Mode, Permit,
+    Policy, PolicyGroup, PolicyResource, PolicySettings, Priority, Registry, Rejection, ResourceId,
+    Turn, UpstreamId, Wait,
 };
 use tidegate::clock::Clock;
 
@@ -176,6 +177,7 @@ fn limit(name: &str, per: &[Dimension], max: u32) -> LimitSettings {
         group_max: Vec::new(),
         mode: Mode::Enforce,
         ladder: Ladder::reject(429),
+        counted: Counted::InFlight,
         moves: None,
         counts_leases: true,
         guaranteed: Vec::new(),
@@ -192,9 +194,10 @@ fn identify(limit: &mut LimitSettings) {
         resources,
         except,
         upstreams,
+        counted,
         ..
     } = &*limit;
-    limit.identity = format!("{name} {per:?} {resources:?} {except:?} {upstreams:?}");
+    limit.identity = format!("{name} {per:?} {resources:?} {except:?} {upstreams:?} {counted:?}");
 }
 
 /// The limit, for some resources only.

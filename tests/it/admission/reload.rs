@@ -131,8 +131,8 @@ fn a_removed_limits_cells_live_until_their_last_permit() {
     let mut world = World::new(&[per_account(2), whole(9)]);
     let permits = world.fill(&acme);
     world.reload(&[]);
-    world.registry.sweep();
-    world.registry.sweep();
+    world.registry.sweep(world.clock.now());
+    world.registry.sweep(world.clock.now());
     assert_eq!(
         world.registry.cells(),
         2,
@@ -140,8 +140,8 @@ fn a_removed_limits_cells_live_until_their_last_permit() {
     );
     let free: Vec<_> = (0..20).map(|_| world.admit(&acme)).collect();
     drop((permits, free));
-    world.registry.sweep();
-    world.registry.sweep();
+    world.registry.sweep(world.clock.now());
+    world.registry.sweep(world.clock.now());
     assert_eq!(world.registry.cells(), 0);
     // The same text again is a new limit: what it was is gone with it.
     assert_eq!(world.reload(&[per_account(2), whole(9)]), [""; 0]);

@@ -247,7 +247,7 @@ impl Simulation {
             0..60 => self.acquire(),
             60..92 => self.release(),
             92..96 => self.reload(),
-            96..98 => self.world.registry.sweep(),
+            96..98 => self.world.registry.sweep(self.world.clock.now()),
             _ => self
                 .world
                 .clock
@@ -415,8 +415,14 @@ fn a_simulation_with_reloads_agrees_with_its_model() {
         (0..STEPS).for_each(|_| simulation.step());
         simulation.held.clear();
         simulation.world.assert_empty();
-        simulation.world.registry.sweep();
-        simulation.world.registry.sweep();
+        simulation
+            .world
+            .registry
+            .sweep(simulation.world.clock.now());
+        simulation
+            .world
+            .registry
+            .sweep(simulation.world.clock.now());
         assert_eq!(simulation.world.registry.cells(), 0);
     }
 }

@@ -412,7 +412,7 @@ fn sweeping_does_not_lose_those_who_wait() {
     let held = world.admit(&class("other", CALLS));
     let mut wait = world.wait(&class("acme", CALLS));
     for _ in 0..4 {
-        world.registry.sweep();
+        world.registry.sweep(world.clock.now());
     }
     drop(held);
     drop(served(&mut wait));
