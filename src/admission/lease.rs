@@ -169,14 +169,15 @@ impl<P> Leases<P> {
     }
 
     /// Hands the permit over at the response's last byte; given back if the lease is over.
-    pub fn hold(&self, id: LeaseId, with: P, permit: Permit) -> Result<(), (P, Permit)> {
+    #[must_use = "what is given back has nobody else to hold it"]
+    pub fn hold(&self, id: LeaseId, with: P, permit: Permit) -> Option<(P, Permit)> {
         let mut state = self.state.lock();
         match state.by_id.get_mut(&id) {
             Some(lease) => {
                 lease.held = Some((with, permit));
-                Ok(())
+                None
             }
-            None => Err((with, permit)),
+            None => Some((with, permit)),
         }
     }
 

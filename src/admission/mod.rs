@@ -14,6 +14,7 @@ mod key;
 mod ladder;
 mod lease;
 mod moving;
+mod occupancy;
 mod permit;
 mod plan;
 mod policy;

@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Instant;
 
 use super::cell::Cell;
 use super::class::UpstreamId;
@@ -99,6 +100,21 @@ impl Policy {
 }
 
 impl Registry {
+    /// Takes note of the time for those who wait.
+    pub(super) fn note_time(&self, now: Option<Instant>) {
+        if let Some(now) = now {
+            self.room.lock().note_time(now);
+        }
+    }
+
+    /// The cells of a limit for which somebody waits.
+    pub(super) fn lines_of(&self, scope: u64) -> Vec<Arc<Cell>> {
+        let state = self.room.lock();
+        let cells = state.lines.values().map(|line| &line.cell);
+        let of_limit = cells.filter(|cell| cell.scope.id == scope);
+        of_limit.map(Arc::clone).collect()
+    }
+
     /// Serves those who wait for a limit whose maximum has risen.
     pub fn serve_risen<'a>(&self, limits: impl IntoIterator<Item = &'a Limit>) {
         for limit in limits {

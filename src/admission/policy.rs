@@ -15,6 +15,7 @@ use super::hold::Scope;
 use super::key::{Dimension, Label, Lookup};
 use super::ladder::{Ladder, Step};
 use super::moving::{Moves, Moving};
+use super::occupancy::Occupancy;
 use super::plan::Plan;
 use super::registry::free_cell;
 use super::tally::Counted;
@@ -152,13 +153,6 @@ pub struct Limit {
     pub(super) axis: Arc<str>,
 }
 
-/// Counts without a maximum, by key and account.
-#[derive(Debug, Clone)]
-pub(super) struct Occupancy {
-    pub(super) counting: Counting,
-    pub(super) dimensions: Arc<[Dimension]>,
-}
-
 /// One of a limit's two counts.
 #[derive(Debug, Clone)]
 pub(super) struct Counting {
@@ -189,7 +183,7 @@ pub struct Policy {
 }
 
 impl Counting {
-    fn new(per: &[Dimension], counted: Counted) -> Self {
+    pub(super) fn new(per: &[Dimension], counted: Counted) -> Self {
         let scope = Arc::new(Scope::new(counted));
         let is_single = per.iter().all(|&dimension| dimension == Dimension::Process);
         let only = is_single.then(|| free_cell(&scope));
@@ -308,28 +302,6 @@ impl Limit {
                 .upstreams
                 .as_ref()
                 .is_none_or(|only| only.contains(&upstream))
-    }
-}
-
-impl Occupancy {
-    fn of(settings: &LimitSettings, previous: Option<&Limit>) -> Option<Self> {
-        let is_shared = !settings.per.contains(&Dimension::Account);
-        if !(settings.mode == Mode::Enforce && settings.ladder.queues() && is_shared) {
-            return None;
-        }
-        let known = previous.and_then(|previous| previous.occupancy.clone());
-        Some(known.unwrap_or_else(|| {
-            let dimensions: Vec<_> = settings
-                .per
-                .iter()
-                .copied()
-                .chain([Dimension::Account])
-                .collect();
-            Self {
-                counting: Counting::new(&dimensions, Counted::InFlight),
-                dimensions: dimensions.into(),
-            }
-        }))
     }
 }
 
@@ -479,22 +451,6 @@ impl Policy {
         Lookup {
             scope: counting.scope.id,
             dimensions,
-            class,
-            labels: &self.labels,
-        }
-    }
-}
-
-impl Policy {
-    /// The key by which an account's part of a shared key is found.
-    pub(super) fn occupancy_lookup<'a>(
-        &'a self,
-        occupancy: &'a Occupancy,
-        class: &'a Class,
-    ) -> Lookup<'a> {
-        Lookup {
-            scope: occupancy.counting.scope.id,
-            dimensions: &occupancy.dimensions,
             class,
             labels: &self.labels,
         }

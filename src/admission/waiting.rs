@@ -140,7 +140,7 @@ pub(super) fn occupied(place: &Option<Arc<Cell>>) -> u32 {
 }
 
 impl State {
-    fn note_time(&mut self, now: Instant) {
+    pub(super) fn note_time(&mut self, now: Instant) {
         self.latest = self.latest.max(Some(now));
     }
 
@@ -325,21 +325,6 @@ impl Room {
 }
 
 impl Registry {
-    /// Takes note of the time for those who wait.
-    pub(super) fn note_time(&self, now: Option<Instant>) {
-        if let Some(now) = now {
-            self.room.lock().note_time(now);
-        }
-    }
-
-    /// The cells of a limit for which somebody waits.
-    pub(super) fn lines_of(&self, scope: u64) -> Vec<Arc<Cell>> {
-        let state = self.room.lock();
-        let cells = state.lines.values().map(|line| &line.cell);
-        let of_limit = cells.filter(|cell| cell.scope.id == scope);
-        of_limit.map(Arc::clone).collect()
-    }
-
     /// How many requests wait.
     #[must_use]
     pub fn waiting(&self) -> usize {

@@ -196,13 +196,9 @@ impl Context {
         permit.keep_for_lease();
         entered.hold(&permit);
         self.request.set_state(State::Lease);
-        match self.local.gate.leases.hold(id, entered, permit) {
-            Ok(()) => None,
-            Err((entered, permit)) => {
-                drop(entered);
-                Some(permit)
-            }
-        }
+        let (entered, permit) = self.local.gate.leases.hold(id, entered, permit)?;
+        drop(entered);
+        Some(permit)
     }
 
     /// The response's head came: an answer was given, and the resource says how long the place is held from here.

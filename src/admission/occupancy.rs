@@ -1,0 +1,56 @@
+//! What each account holds of a key that several share.
+//!
+//! Fairness goes by it, so it is counted only where requests may wait for such a key, in cells without a maximum. Never refuses
+//! anybody.
+
+use std::sync::Arc;
+
+use super::class::Class;
+use super::key::{Dimension, Lookup};
+use super::policy::{Counting, Limit, LimitSettings, Mode, Policy};
+use super::tally::Counted;
+
+/// Counts without a maximum, by key and account.
+#[derive(Debug, Clone)]
+pub(super) struct Occupancy {
+    pub(super) counting: Counting,
+    pub(super) dimensions: Arc<[Dimension]>,
+}
+
+impl Occupancy {
+    pub(super) fn of(settings: &LimitSettings, previous: Option<&Limit>) -> Option<Self> {
+        let is_shared = !settings.per.contains(&Dimension::Account);
+        if !(settings.mode == Mode::Enforce && settings.ladder.queues() && is_shared) {
+            return None;
+        }
+        let known = previous.and_then(|previous| previous.occupancy.clone());
+        Some(known.unwrap_or_else(|| {
+            let dimensions: Vec<_> = settings
+                .per
+                .iter()
+                .copied()
+                .chain([Dimension::Account])
+                .collect();
+            Self {
+                counting: Counting::new(&dimensions, Counted::InFlight),
+                dimensions: dimensions.into(),
+            }
+        }))
+    }
+}
+
+impl Policy {
+    /// The key by which an account's part of a shared key is found.
+    pub(super) fn occupancy_lookup<'a>(
+        &'a self,
+        occupancy: &'a Occupancy,
+        class: &'a Class,
+    ) -> Lookup<'a> {
+        Lookup {
+            scope: occupancy.counting.scope.id,
+            dimensions: &occupancy.dimensions,
+            class,
+            labels: &self.labels,
+        }
+    }
+}
