@@ -9,7 +9,7 @@
 //! | [`app`] | the composition root: a configuration in, running parts out |
 //! | [`config`] | one YAML file in, the settings of every part out, or all that is wrong with it |
 //! | [`classify`] | a request's head → what it acts on and who pays |
-//! | [`admission`] | the domain: limits, counts, permits |
+//! | [`admission`] | the domain: limits, counts, waiting, permits, leases |
 //! | [`proxy`] | the data plane: one request in one pass |
 //! | [`admin`] | the API for operators |
 //! | [`telemetry`] | metrics, the access log, the requests in progress |
@@ -29,12 +29,12 @@
 //! # Invariants, as absences
 //!
 //! 1. Nothing in [`admission`] reads a header, a file or the wall clock.
-//! 2. No permit without an owner: it is in a request's context, in its response body, in a tunnel, in a drained orphan, or
-//!    being dropped.
+//! 2. No permit without an owner: it is in a request's context, in its response body, in a tunnel, in a drained orphan, in a
+//!    lease, on its way to one who waits, or being dropped.
 //! 3. No lock across an await. No unbounded channel, map, queue, label or log.
 //! 4. A reload applies whole or not at all, and never forgets what is in flight.
 //! 5. Tidegate's own trouble (log disk full, a panic in the admin API) never stops traffic.
-//! 6. A refusal by a limit is answered before the upstream or the body is touched.
+//! 6. A refusal by a limit is answered before the upstream is touched; of the body at most 64 KiB was read, and none if it did not wait.
 //! 7. A metric, a log field, a status field and the docs use one word for one thing.
 //!
 //! With the `loom` feature only [`admission`] and [`clock`] are built, over the model checker's atomics.

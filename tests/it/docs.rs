@@ -13,7 +13,7 @@ use crate::support::origin::origin;
 use crate::support::sidecar::sidecar;
 
 /// Files with blocks of code, as far as they are there.
-const DOCUMENTS: [&str; 2] = ["README.md", "CHANGELOG.md"];
+const DOCUMENTS: [&str; 3] = ["README.md", "CHANGELOG.md", "docs/guide.md"];
 
 /// The fenced blocks of that language, with the line on which each begins.
 fn blocks<'a>(text: &'a str, language: &str) -> Vec<(usize, String)> {
