@@ -47,11 +47,13 @@ pub(super) struct Terms<'a> {
 }
 
 impl Terms<'_> {
+    #[inline]
     fn applies(&self, limit: &Limit) -> bool {
         self.ask
             .is_none_or(|ask| !ask.left.contains(&limit.real.scope.id))
     }
 
+    #[inline]
     fn max(&self, limit: &Limit, class: &Class, cell: Option<&Cell>) -> u32 {
         let Some(ask) = self.ask else {
             return limit.max_of(class, cell);
@@ -65,6 +67,7 @@ impl Terms<'_> {
         }
     }
 
+    #[inline]
     fn is_served_by(&self, cell: &Cell) -> bool {
         self.served.is_some_and(|(id, _)| id == cell.id)
     }
@@ -225,7 +228,7 @@ impl Registry {
         }
         let mut permit = Permit {
             cells: SmallVec::new(),
-            marks: SmallVec::new(),
+            marks: Vec::new(),
             cost: class.cost,
             account: None,
             taken_at: now,

@@ -117,6 +117,7 @@ impl Count {
     }
 
     /// How many wait.
+    #[inline]
     pub(super) fn waiting(&self) -> u32 {
         ((self.word.load(Ordering::Relaxed) & !DEAD) >> 32) as u32
     }
@@ -136,12 +137,14 @@ impl Count {
     }
 
     /// Whether the cell was removed.
+    #[inline]
     pub(super) fn is_dead(&self) -> bool {
         // Relaxed: the mark is set under the shard's lock, and who sees it takes that lock to look the key up again.
         self.word.load(Ordering::Relaxed) & DEAD != 0
     }
 
     /// Places taken and not given back.
+    #[inline]
     pub(super) fn in_flight(&self) -> u32 {
         (self.word.load(Ordering::Relaxed) & IN_FLIGHT) as u32
     }
@@ -199,6 +202,7 @@ const _: () = assert!(size_of::<Cell>() == 128 - 16);
 
 impl Cell {
     /// Takes places and notes that the cell is used.
+    #[inline]
     pub(super) fn take(&self, cost: u32, max: u32, is_in_turn: bool) -> Take {
         let take = self.count.take(cost, max, is_in_turn);
         if matches!(take, Take::Taken(_)) && !self.used.load(Ordering::Relaxed) {
@@ -208,6 +212,7 @@ impl Cell {
     }
 
     /// Places taken at that instant, of `max`.
+    #[inline]
     pub(super) fn in_use(&self, max: u32, now: Instant) -> u32 {
         let in_flight = self.count.in_flight();
         match &self.tally {

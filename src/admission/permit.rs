@@ -31,8 +31,8 @@ pub enum Outcome {
 pub struct Permit {
     pub(super) cells: Cells,
     pub(super) cost: u32,
-    /// What it began in cells that time gives back too.
-    pub(super) marks: SmallVec<[(Arc<Cell>, Mark); 1]>,
+    /// What it began in cells that time gives back too; most permits have none, and an empty vector is three words.
+    pub(super) marks: Vec<(Arc<Cell>, Mark)>,
     /// The account's own count, which is in requests, whatever they cost.
     pub(super) account: Option<Arc<Cell>>,
     pub(super) taken_at: Instant,

@@ -270,6 +270,7 @@ impl Limit {
             .map_or_else(|| self.default_max(cell), |(_, max)| *max)
     }
 
+    #[inline]
     pub(super) fn max_of(&self, class: &Class, cell: Option<&Cell>) -> u32 {
         if self.account_max.is_empty() && self.settings.group_max.is_empty() {
             return self.default_max(cell);
@@ -278,6 +279,7 @@ impl Limit {
     }
 
     /// The places of a key for which nobody has said otherwise.
+    #[inline]
     pub(super) fn default_max(&self, cell: Option<&Cell>) -> u32 {
         self.moving
             .as_ref()
