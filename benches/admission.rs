@@ -17,9 +17,9 @@ use std::time::{Duration, Instant};
 use divan::{AllocProfiler, Bencher, black_box};
 use parking_lot::Mutex;
 use tidegate::admission::{
-    AccountName, Class, Counted, Decision, Dimension, Ladder, LimitSettings, Mode, Order, Permit,
-    Policy, PolicyResource, PolicySettings, Priority, Queue, Registry, ResourceId, Step, Turn,
-    UpstreamId, Wait,
+    AccountName, Class, Decision, Dimension, Ladder, LimitSettings, Order, Permit, Policy,
+    PolicyResource, PolicySettings, Priority, Queue, Registry, ResourceId, Step, Turn, UpstreamId,
+    Wait,
 };
 use tidegate::clock::Clock;
 
@@ -76,24 +76,15 @@ impl Tidegate {
             &[Dimension::Resource],
             &[Dimension::Upstream],
         ];
-        let limit = |(number, per): (usize, &&[Dimension])| LimitSettings {
-            name: format!("limit-{number}"),
-            identity: format!("limit-{number}"),
-            per: per.to_vec(),
-            per_names: Vec::new(),
-            resources: None,
-            except: Vec::new(),
-            upstreams: None,
-            max,
-            account_max: Vec::new(),
-            group_max: Vec::new(),
-            mode: Mode::Enforce,
-            ladder: ladder.clone(),
-            counted: Counted::InFlight,
-            moves: None,
-            counts_leases: true,
-            guaranteed: Vec::new(),
+        let limit = |(number, per): (usize, &&[Dimension])| {
+            let mut limit = LimitSettings::new(&format!("limit-{number}"), per, max);
+            limit.ladder = ladder.clone();
+            limit
         };
+        Self::of(per[..limits].iter().enumerate().map(limit).collect())
+    }
+
+    fn of(limits: Vec<LimitSettings>) -> Self {
         let settings = PolicySettings {
             resources: vec![PolicyResource {
                 name: "calls".into(),
@@ -102,7 +93,7 @@ impl Tidegate {
             }],
             upstreams: vec!["api".into()],
             groups: Vec::new(),
-            limits: per[..limits].iter().enumerate().map(limit).collect(),
+            limits,
         };
         let now = Clock::manual().now();
         Self {
@@ -298,27 +289,9 @@ fn decision_four_keys_that_queue(bencher: Bencher<'_, '_>) {
 fn hand_over_in_a_crowd(bencher: Bencher<'_, '_>) {
     const ACCOUNTS: usize = 10_000;
     const WAITERS: usize = 100_000;
-    let limiter = Tidegate::with(4, ROOMY, &patient());
-    let mut crowded = Tidegate::with(0, 0, &patient());
-    let mut whole = limiter
-        .policy
-        .limits()
-        .next()
-        .expect("a limit")
-        .settings()
-        .clone();
-    (whole.per, whole.max) = (Vec::new(), 100);
-    let settings = PolicySettings {
-        resources: vec![PolicyResource {
-            name: "calls".into(),
-            upstream: UpstreamId(0),
-            is_exempt: false,
-        }],
-        upstreams: vec!["api".into()],
-        groups: Vec::new(),
-        limits: vec![whole],
-    };
-    crowded.policy = Arc::new(Policy::new(settings, None));
+    let mut whole = LimitSettings::new("whole", &[], 100);
+    whole.ladder = patient();
+    let crowded = Tidegate::of(vec![whole]);
     let classes: Vec<_> = (0..ACCOUNTS).map(|number| class(account(number))).collect();
     let ask = |number: usize| {
         let class = &classes[number % ACCOUNTS];

@@ -78,9 +78,7 @@ impl Policy {
     pub(super) fn max_of_ask(&self, limit: &Limit, ask: &Ask, cell: Option<&Cell>) -> u32 {
         let account = &ask.class.account;
         let max = limit.max_for_key(Some(account), self.group_of(account), cell);
-        let scope = limit.real.scope.id;
-        let raised = ask.raised.iter().find(|(of, _)| *of == scope);
-        raised.map_or(max, |(_, overage)| max.max(overage.up_to))
+        ask.raised(limit, max)
     }
 }
 
@@ -405,13 +403,10 @@ fn free_in(cell: Option<&Cell>, cost: u32, max: u32, now: Instant) -> Option<Dur
 
 /// A place above the limit's own maximum carries the mark of the step that allowed it.
 fn note_overage(permit: &mut Permit, limit: &Limit, class: &Class, terms: &Terms<'_>, taken: u32) {
-    let scope = limit.real.scope.id;
-    let raised = terms
-        .ask
-        .and_then(|ask| ask.raised.iter().find(|(of, _)| *of == scope));
+    let overage = terms.ask.and_then(|ask| ask.overage(limit));
     let cell = permit.cells.last().map(Arc::as_ref);
     let max = limit.max_of(class, cell);
-    if let Some((_, overage)) = raised.filter(|_| taken > max) {
+    if let Some(overage) = overage.filter(|_| taken > max) {
         permit.story.get_or_insert_default().mark = Some(Arc::clone(&overage.mark));
     }
 }

@@ -97,18 +97,22 @@ impl Ask {
         now.saturating_duration_since(self.arrived)
     }
 
-    /// What became of it so far.
-    #[must_use]
-    pub fn story(&self) -> &Story {
-        &self.story
-    }
-
     /// Places that a limit has for it.
     pub(super) fn max_of(&self, limit: &Limit, cell: Option<&Cell>) -> u32 {
+        self.raised(limit, limit.max_of(&self.class, cell))
+    }
+
+    /// The overage that a step of the limit allowed it.
+    pub(super) fn overage(&self, limit: &Limit) -> Option<&Overage> {
         let scope = limit.real.scope.id;
         let raised = self.raised.iter().find(|(of, _)| *of == scope);
-        let max = limit.max_of(&self.class, cell);
-        raised.map_or(max, |(_, overage)| max.max(overage.up_to))
+        raised.map(|(_, overage)| overage)
+    }
+
+    /// Places that it may take where others may take `max`.
+    pub(super) fn raised(&self, limit: &Limit, max: u32) -> u32 {
+        self.overage(limit)
+            .map_or(max, |overage| max.max(overage.up_to))
     }
 
     /// The step of the limit's ladder that it is at.

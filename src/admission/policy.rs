@@ -81,6 +81,31 @@ pub struct LimitSettings {
     pub guaranteed: Vec<Guarantee>,
 }
 
+impl LimitSettings {
+    /// A limit of `max` places a key for everything, which refuses with 429 and is the same as long as its name is.
+    #[must_use]
+    pub fn new(name: &str, per: &[Dimension], max: u32) -> Self {
+        Self {
+            name: name.into(),
+            identity: name.into(),
+            per: per.to_vec(),
+            per_names: Vec::new(),
+            resources: None,
+            except: Vec::new(),
+            upstreams: None,
+            max,
+            counted: Counted::InFlight,
+            moves: None,
+            account_max: Vec::new(),
+            group_max: Vec::new(),
+            mode: Mode::Enforce,
+            ladder: Ladder::reject(429),
+            counts_leases: true,
+            guaranteed: Vec::new(),
+        }
+    }
+}
+
 /// Places that an account or a group has for sure under one limit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Guarantee {

@@ -288,8 +288,8 @@ mod loom_tests {
 
     use super::*;
     use crate::admission::{
-        AccountName, Class, Counted, Decision, Dimension, Ladder, LimitSettings, Mode, Order,
-        Permit, PolicyResource, PolicySettings, Priority, Queue, ResourceId, UpstreamId, Wait,
+        AccountName, Class, Decision, Dimension, Ladder, LimitSettings, Order, Permit,
+        PolicyResource, PolicySettings, Priority, Queue, ResourceId, UpstreamId, Wait,
     };
     use crate::clock::Clock;
 
@@ -309,24 +309,8 @@ mod loom_tests {
                 timeout: Duration::from_secs(1),
                 order: Order::OldestFirst,
             };
-            let limit = LimitSettings {
-                name: "whole".into(),
-                identity: "whole".into(),
-                per: vec![Dimension::Process],
-                per_names: vec!["process".into()],
-                resources: None,
-                except: Vec::new(),
-                upstreams: None,
-                max: 1,
-                account_max: Vec::new(),
-                group_max: Vec::new(),
-                mode: Mode::Enforce,
-                ladder: Ladder::new(vec![Step::Queue(queue)], 503),
-                counted: Counted::InFlight,
-                moves: None,
-                counts_leases: true,
-                guaranteed: Vec::new(),
-            };
+            let mut limit = LimitSettings::new("whole", &[Dimension::Process], 1);
+            limit.ladder = Ladder::new(vec![Step::Queue(queue)], 503);
             let settings = PolicySettings {
                 resources: vec![PolicyResource {
                     name: "all".into(),

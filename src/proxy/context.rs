@@ -141,7 +141,7 @@ impl Context {
     pub(super) fn hold(&mut self, permit: Permit) {
         self.would_reject = permit.would_reject().cloned();
         if let Some(story) = permit.story() {
-            self.decision = DecisionWord::of(Some(story));
+            self.decision = DecisionWord::of(story);
             self.mark.clone_from(&story.mark);
             self.rerouted = story.rerouted;
         }

@@ -43,7 +43,6 @@ pub(super) async fn wait(waiting: &mut Waiting, mut wait: Wait) -> Result<(), Re
     } = waiting;
     let clock = context.local.gate.clock.clone();
     loop {
-        context.wait(wait.ticket());
         let left = wait.deadline().saturating_duration_since(clock.now());
         let ended = tokio::select! {
             biased;
@@ -71,7 +70,10 @@ pub(super) async fn wait(waiting: &mut Waiting, mut wait: Wait) -> Result<(), Re
             Turn::Renew(ask) => renew(context, head, ask, now)?,
         };
         match decision {
-            Decision::Wait(again) => wait = again,
+            Decision::Wait(again) => {
+                wait = again;
+                context.wait(wait.ticket());
+            }
             Decision::Admit(mut permit) => {
                 permit.begin(now);
                 ended_at(context, now);

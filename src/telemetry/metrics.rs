@@ -161,14 +161,17 @@ impl DecisionWord {
 
     /// The word for a request that was admitted: of all that became of it, what changes most for its client.
     #[must_use]
-    pub fn of(story: Option<&Story>) -> Self {
-        match story {
-            None => Self::Admitted,
-            Some(story) if story.mark.is_some() => Self::Marked,
-            Some(story) if story.rerouted.is_some() => Self::Rerouted,
-            Some(story) if story.was_queued => Self::Queued,
-            Some(story) if story.was_slowed => Self::Slowed,
-            Some(_) => Self::Admitted,
+    pub fn of(story: &Story) -> Self {
+        if story.mark.is_some() {
+            Self::Marked
+        } else if story.rerouted.is_some() {
+            Self::Rerouted
+        } else if story.was_queued {
+            Self::Queued
+        } else if story.was_slowed {
+            Self::Slowed
+        } else {
+            Self::Admitted
         }
     }
 

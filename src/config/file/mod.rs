@@ -20,9 +20,9 @@ pub(super) use limit::{
 };
 pub(super) use operate::{AccessLog, Admin, LogFormat, Notify, Store};
 pub(super) use resource::{Departed, Match, Priority, Resource, Stream};
-pub(super) use scalar::{At, Named, OneOrMany, Scalar, Secret, Unbuilt};
-pub(super) use server::{Headers, Listener, Server, Tls};
-pub(super) use upstream::{Balance, Ejection, HealthCheck, Protocol, Upstream};
+pub(super) use scalar::{At, Named, OffOr, OneOrMany, Scalar, Secret, Unbuilt};
+pub(super) use server::{HeaderNames, Listener, Server, Tls};
+pub(super) use upstream::{Balance, EjectionRules, HealthCheck, Protocol, Upstream};
 
 use schemars::JsonSchema;
 use serde::Deserialize;

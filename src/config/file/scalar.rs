@@ -209,3 +209,71 @@ where
 pub(super) fn from_map<'de, T: Deserialize<'de>, A: MapAccess<'de>>(map: A) -> Result<T, A::Error> {
     T::deserialize(value::MapAccessDeserializer::new(map))
 }
+
+/// What can be switched off by a word, or described by a map.
+#[derive(Debug)]
+pub(in crate::config) enum OffOr<T> {
+    /// A word, which should be `off`.
+    Word(At<Scalar>),
+    /// The map.
+    Map(T),
+}
+
+/// What the map of an [`OffOr`] holds, for whoever wrote something else.
+pub(super) trait Form {
+    const EXPECTED: &str;
+}
+
+enum WordOrMap<T> {
+    Word(String),
+    Map(T),
+}
+
+impl<'de, T: Form + Deserialize<'de>> Deserialize<'de> for WordOrMap<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct WordOrMapVisitor<T>(PhantomData<T>);
+        impl<'de, T: Form + Deserialize<'de>> Visitor<'de> for WordOrMapVisitor<T> {
+            type Value = WordOrMap<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(T::EXPECTED)
+            }
+            fn visit_bool<E>(self, word: bool) -> Result<Self::Value, E> {
+                Ok(WordOrMap::Word(if word { "on" } else { "off" }.to_owned()))
+            }
+            fn visit_str<E>(self, word: &str) -> Result<Self::Value, E> {
+                Ok(WordOrMap::Word(word.to_owned()))
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+                from_map(map).map(WordOrMap::Map)
+            }
+        }
+        deserializer.deserialize_any(WordOrMapVisitor(PhantomData))
+    }
+}
+
+impl<'de, T: Form + Deserialize<'de>> Deserialize<'de> for OffOr<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let At { value, place } = At::deserialize(deserializer)?;
+        Ok(match value {
+            WordOrMap::Word(word) => Self::Word(At {
+                value: Scalar(word),
+                place,
+            }),
+            WordOrMap::Map(map) => Self::Map(map),
+        })
+    }
+}
+
+impl<T: JsonSchema> JsonSchema for OffOr<T> {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> Cow<'static, str> {
+        format!("OffOr_{}", T::schema_name()).into()
+    }
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let map = generator.subschema_for::<T>();
+        json_schema!({ "anyOf": [map, { "enum": ["off", false] }] })
+    }
+}

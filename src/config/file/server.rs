@@ -1,13 +1,9 @@
 //! The section `server`.
 
-use std::borrow::Cow;
-use std::fmt;
-
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use schemars::JsonSchema;
 use serde::Deserialize;
-use serde::de::{Deserializer, MapAccess, Visitor};
 
-use super::scalar::{At, Scalar, from_map, present};
+use super::scalar::{At, Form, OffOr, Scalar, present};
 
 /// Where clients connect, and what holds for all of them.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -69,7 +65,7 @@ pub(in crate::config) struct Server {
     /// What Tidegate tells in headers of every response.
     ///
     /// Default: both below; `off` for none. Example: `{ concurrency: x-concurrent-requests, duration: off }`.
-    pub(in crate::config) headers: Option<Headers>,
+    pub(in crate::config) headers: Option<OffOr<HeaderNames>>,
     /// A Unix socket over which a new process takes over the listeners. Not built yet.
     ///
     /// Default: none. Example: `/run/tidegate/upgrade.sock`.
@@ -150,65 +146,6 @@ pub(in crate::config) struct HeaderNames {
     pub(in crate::config) duration: Option<At<Scalar>>,
 }
 
-/// Names of headers, or a word.
-#[derive(Debug)]
-pub(in crate::config) enum Headers {
-    /// A word, which should be `off`.
-    Word(At<Scalar>),
-    /// Names.
-    Names(HeaderNames),
-}
-
-enum Form {
-    Word(String),
-    Names(HeaderNames),
-}
-
-impl<'de> Deserialize<'de> for Form {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct FormVisitor;
-        impl<'de> Visitor<'de> for FormVisitor {
-            type Value = Form;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("`off`, or a map with `concurrency` and `duration`")
-            }
-            fn visit_bool<E>(self, word: bool) -> Result<Form, E> {
-                Ok(Form::Word(if word { "on" } else { "off" }.to_owned()))
-            }
-            fn visit_str<E>(self, word: &str) -> Result<Form, E> {
-                Ok(Form::Word(word.to_owned()))
-            }
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Form, A::Error> {
-                from_map(map).map(Form::Names)
-            }
-        }
-        deserializer.deserialize_any(FormVisitor)
-    }
-}
-
-impl<'de> Deserialize<'de> for Headers {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let At { value, place } = At::deserialize(deserializer)?;
-        Ok(match value {
-            Form::Word(word) => Self::Word(At {
-                value: Scalar(word),
-                place,
-            }),
-            Form::Names(names) => Self::Names(names),
-        })
-    }
-}
-
-impl JsonSchema for Headers {
-    fn inline_schema() -> bool {
-        true
-    }
-    fn schema_name() -> Cow<'static, str> {
-        "Headers".into()
-    }
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        let names = generator.subschema_for::<HeaderNames>();
-        json_schema!({ "anyOf": [names, { "enum": ["off", false] }] })
-    }
+impl Form for HeaderNames {
+    const EXPECTED: &str = "`off`, or a map with `concurrency` and `duration`";
 }

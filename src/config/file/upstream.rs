@@ -1,13 +1,9 @@
 //! The section `upstreams`.
 
-use std::borrow::Cow;
-use std::fmt;
-
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use schemars::JsonSchema;
 use serde::Deserialize;
-use serde::de::{Deserializer, MapAccess, Visitor};
 
-use super::scalar::{At, Scalar, from_map, present};
+use super::scalar::{At, Form, OffOr, Scalar, present};
 
 /// One API behind the gate.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -68,7 +64,7 @@ pub(in crate::config) struct Upstream {
     /// When an endpoint that fails requests is left out: half of them at most, and never the last one. `off` leaves out none.
     ///
     /// Default: as below. Example: `{ after: 3, for: 30s }`.
-    pub(in crate::config) ejection: Option<Ejection>,
+    pub(in crate::config) ejection: Option<OffOr<EjectionRules>>,
 }
 
 /// How one of several endpoints is chosen.
@@ -158,65 +154,6 @@ pub(in crate::config) struct EjectionRules {
     pub(in crate::config) r#for: Option<At<Scalar>>,
 }
 
-/// Rules, or a word.
-#[derive(Debug)]
-pub(in crate::config) enum Ejection {
-    /// A word, which should be `off`.
-    Word(At<Scalar>),
-    /// Rules.
-    Rules(EjectionRules),
-}
-
-enum Form {
-    Word(String),
-    Rules(EjectionRules),
-}
-
-impl<'de> Deserialize<'de> for Form {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct FormVisitor;
-        impl<'de> Visitor<'de> for FormVisitor {
-            type Value = Form;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("`off`, or a map with `after` and `for`")
-            }
-            fn visit_bool<E>(self, word: bool) -> Result<Form, E> {
-                Ok(Form::Word(if word { "on" } else { "off" }.to_owned()))
-            }
-            fn visit_str<E>(self, word: &str) -> Result<Form, E> {
-                Ok(Form::Word(word.to_owned()))
-            }
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Form, A::Error> {
-                from_map(map).map(Form::Rules)
-            }
-        }
-        deserializer.deserialize_any(FormVisitor)
-    }
-}
-
-impl<'de> Deserialize<'de> for Ejection {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let At { value, place } = At::deserialize(deserializer)?;
-        Ok(match value {
-            Form::Word(word) => Self::Word(At {
-                value: Scalar(word),
-                place,
-            }),
-            Form::Rules(rules) => Self::Rules(rules),
-        })
-    }
-}
-
-impl JsonSchema for Ejection {
-    fn inline_schema() -> bool {
-        true
-    }
-    fn schema_name() -> Cow<'static, str> {
-        "Ejection".into()
-    }
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        let rules = generator.subschema_for::<EjectionRules>();
-        json_schema!({ "anyOf": [rules, { "enum": ["off", false] }] })
-    }
+impl Form for EjectionRules {
+    const EXPECTED: &str = "`off`, or a map with `after` and `for`";
 }

@@ -196,13 +196,13 @@ fn trusted_proxies(cx: &mut Context<'_>, list: &[At<String>]) -> TrustedProxies 
 
 fn headers(
     cx: &mut Context<'_>,
-    headers: Option<&file::Headers>,
+    headers: Option<&file::OffOr<file::HeaderNames>>,
 ) -> (Option<HeaderName>, Option<HeaderName>) {
     let concurrency = Some(HeaderName::from_static("x-concurrent-requests"));
     let duration = Some(HeaderName::from_static("x-request-duration"));
     match headers {
         None => (concurrency, duration),
-        Some(file::Headers::Word(word)) => {
+        Some(file::OffOr::Word(word)) => {
             if !units::is_off(&word.value.0) {
                 let message = format!("`headers` is `{}`", word.value.0);
                 cx.error("bad_value", word.place, message)
@@ -210,7 +210,7 @@ fn headers(
             }
             (None, None)
         }
-        Some(file::Headers::Names(names)) => {
+        Some(file::OffOr::Map(names)) => {
             let mut one = |name: Option<&At<Scalar>>, default| match name {
                 None => default,
                 Some(name) if units::is_off(&name.value.0) => None,

@@ -230,11 +230,14 @@ fn path(cx: &mut Context<'_>, path: &At<String>) -> Option<PathAndQuery> {
     parsed
 }
 
-fn ejection(cx: &mut Context<'_>, ejection: Option<&file::Ejection>) -> Option<Ejection> {
+fn ejection(
+    cx: &mut Context<'_>,
+    ejection: Option<&file::OffOr<file::EjectionRules>>,
+) -> Option<Ejection> {
     let rules = match ejection {
         None => None,
-        Some(file::Ejection::Rules(rules)) => Some(rules),
-        Some(file::Ejection::Word(word)) => {
+        Some(file::OffOr::Map(rules)) => Some(rules),
+        Some(file::OffOr::Word(word)) => {
             if !units::is_off(&word.value.0) {
                 let message = format!("`ejection` is `{}`", word.value.0);
                 cx.error("bad_value", word.place, message)

@@ -21,9 +21,9 @@ use std::task::{Context, Poll, Waker};
 
 use smallvec::SmallVec;
 use tidegate::admission::{
-    AccountName, Class, Counted, Decision, Dimension, GroupId, Ladder, LimitSettings, Mode, Permit,
-    Policy, PolicyGroup, PolicyResource, PolicySettings, Priority, Registry, Rejection, ResourceId,
-    Turn, UpstreamId, Wait,
+    AccountName, Class, Decision, Dimension, GroupId, LimitSettings, Mode, Permit, Policy,
+    PolicyGroup, PolicyResource, PolicySettings, Priority, Registry, Rejection, ResourceId, Turn,
+    UpstreamId, Wait,
 };
 use tidegate::clock::Clock;
 
@@ -164,24 +164,8 @@ fn limit(name: &str, per: &[Dimension], max: u32) -> LimitSettings {
         Dimension::Process => "process",
         Dimension::Value(_) => "value",
     };
-    let mut limit = LimitSettings {
-        name: name.into(),
-        identity: String::new(),
-        per: per.to_vec(),
-        per_names: per.iter().map(|dimension| word(dimension).into()).collect(),
-        resources: None,
-        except: Vec::new(),
-        upstreams: None,
-        max,
-        account_max: Vec::new(),
-        group_max: Vec::new(),
-        mode: Mode::Enforce,
-        ladder: Ladder::reject(429),
-        counted: Counted::InFlight,
-        moves: None,
-        counts_leases: true,
-        guaranteed: Vec::new(),
-    };
+    let mut limit = LimitSettings::new(name, per, max);
+    limit.per_names = per.iter().map(|dimension| word(dimension).into()).collect();
     identify(&mut limit);
     limit
 }
