@@ -4,8 +4,9 @@
 //! `(in flight + cost) / weight`, ties by waiting time: max-min fairness over what is really held, without a guess or a
 //! correction (compare the virtual finish times of Kubernetes' Priority and Fairness, KEP-1040). Guaranteed shares go
 //! first, then priorities by a fixed schedule, so that a lower one is slowed and never starved. Every step costs a
-//! logarithm of the number of waiting accounts; nothing is scanned. Knows no cells and no locks: what an account holds is
-//! asked from whoever calls.
+//! logarithm of the number of waiting accounts; nothing is scanned. Who has to go when a line is full is decided here too: the
+//! last in turn of the account that has most in line for its weight. Knows no cells and no locks: what an account holds is asked
+//! from whoever calls.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -21,6 +22,17 @@ const SCHEDULE: [Priority; 10] = {
         High, High, Normal, High, High, Low, High, Normal, High, High,
     ]
 };
+/// Of ten places in a full line, how many are a priority's own: as many as of ten grants.
+const fn places_of(priority: Priority) -> u32 {
+    let (mut count, mut at) = (0, 0);
+    while at < SCHEDULE.len() {
+        if SCHEDULE[at] as usize == priority as usize {
+            count += 1;
+        }
+        at += 1;
+    }
+    count
+}
 /// Every so many grants of a priority go to whoever has waited longest, so that fresh accounts, which hold nothing, cannot
 /// starve one that does.
 const OLDEST_EVERY: u32 = 8;
@@ -58,6 +70,8 @@ pub(super) struct Flow<P> {
     entries: VecDeque<Entry>,
     turn: (u64, u64),
     age: u64,
+    /// How many wait for its weight, and the arrival of the newest.
+    length: (u64, u64),
     passed: u32,
 }
 
@@ -83,7 +97,16 @@ pub(super) struct Pick {
 struct Lane {
     by_turn: BTreeSet<Turn>,
     by_age: BTreeSet<(u64, usize)>,
+    by_length: BTreeSet<(u64, u64, usize)>,
     grants: u32,
+    len: u32,
+}
+
+/// Those who fall under one guarantee.
+#[derive(Debug, Default)]
+struct Share {
+    by_turn: BTreeSet<Turn>,
+    len: u32,
 }
 
 /// All that wait for one cell.
@@ -92,7 +115,7 @@ pub(super) struct Flows<P> {
     flows: Slab<Flow<P>>,
     by_owner: HashMap<(AccountName, Priority), usize, ahash::RandomState>,
     lanes: [Lane; 3],
-    shares: Vec<BTreeSet<Turn>>,
+    shares: Vec<Share>,
     grants: usize,
     len: u32,
     /// The flow for which freed places are saved, because it was passed so often.
@@ -152,6 +175,7 @@ impl<P> Flows<P> {
                 entries: VecDeque::new(),
                 turn: (0, 0),
                 age: 0,
+                length: (0, 0),
                 passed: 0,
             });
             self.by_owner.insert(key, flow);
@@ -162,6 +186,7 @@ impl<P> Flows<P> {
         entries.insert(at, entry);
         self.len += 1;
         self.link(flow, &occupied);
+        self.measure(flow, |len| len + 1);
         flow
     }
 
@@ -180,6 +205,8 @@ impl<P> Flows<P> {
         let found = &mut self.flows[flow];
         found.entries.remove(at);
         self.len -= 1;
+        self.measure(flow, |len| len - 1);
+        let found = &self.flows[flow];
         if found.entries.is_empty() {
             self.saving = self.saving.filter(|saving| *saving != flow);
             let key = (found.account, found.priority);
@@ -229,8 +256,8 @@ impl<P> Flows<P> {
             });
         }
         for share in 0..self.shares.len() {
-            if !self.shares[share].is_empty() && is_unmet(share) {
-                let found = self.first(|this| &this.shares[share], &occupied, &fits);
+            if self.shares[share].len > 0 && is_unmet(share) {
+                let found = self.first(|this| &this.shares[share].by_turn, &occupied, &fits);
                 if found.is_some() {
                     return found;
                 }
@@ -266,6 +293,65 @@ impl<P> Flows<P> {
             }
         }
         None
+    }
+
+    /// Who has to go for a newcomer where a line of this length is full: the last in turn of those who have most in line for
+    /// their weight (longest queue drop: Suter, Lakshman, Stiliadis and Choudhury, Infocom 1998). `None` if the newcomer would
+    /// itself be that one.
+    ///
+    /// First a priority that has more than its own part of the line makes way, the lowest first: for one that has less than
+    /// its part, for a higher one, and for a guarantee that is not met. `is_owed` says whether a guarantee is not met by what is
+    /// held and so many that wait; those who wait on one make way for nobody.
+    pub(super) fn last(
+        &self,
+        owner: &Owner,
+        length: u32,
+        is_owed: impl Fn(usize, u32) -> bool,
+    ) -> Option<usize> {
+        let own = owner.priority;
+        let lane = |priority| &self.lanes[priority as usize];
+        let part = |priority| {
+            let places = u64::from(length) * u64::from(places_of(priority));
+            u32::try_from(places / SCHEDULE.len() as u64).unwrap_or(u32::MAX)
+        };
+        let waiting = |share: usize| self.shares.get(share).map_or(0, |share| share.len);
+        let is_owed_to_it = owner
+            .share
+            .is_some_and(|share| is_owed(share, waiting(share)));
+        let is_kept = |flow: usize| {
+            let share = self.flows[flow].share;
+            share.is_some_and(|share| is_owed(share, waiting(share).saturating_sub(1)))
+        };
+        let longest = |priority, above: u64| {
+            let longest = lane(priority).by_length.iter().rev();
+            let longer = longest
+                .take_while(|(length, ..)| *length > above)
+                .take(LOOKS_MAX);
+            longer.map(|(.., flow)| *flow).find(|flow| !is_kept(*flow))
+        };
+        let goes_first = lane(own).len < part(own) || is_owed_to_it;
+        let others = [Priority::Low, Priority::Normal, Priority::High]
+            .into_iter()
+            .filter(|of| *of != own && lane(*of).len > part(*of))
+            .filter(|of| goes_first || *of < own);
+        let above = if is_owed_to_it {
+            0
+        } else {
+            let known = self.by_owner.get(&(owner.account, own));
+            let waiting = known.map_or(0, |&flow| self.flows[flow].entries.len() as u64);
+            ratio(waiting + 1, owner.weight)
+        };
+        let flow = others
+            .into_iter()
+            .find_map(|priority| longest(priority, 0))
+            .or_else(|| longest(own, above))?;
+        let entries = &self.flows[flow].entries;
+        let last = if self.is_newest_first {
+            entries.front()
+        } else {
+            entries.back()
+        };
+        last.map(|entry| entry.id)
     }
 
     /// Notes that the pick got its places. To be called before it is taken out.
@@ -331,7 +417,7 @@ impl<P> Flows<P> {
         let of = &self.flows[flow];
         let places = u64::from(occupied(&of.place)) + u64::from(self.turn_entry(flow).cost);
         let oldest = of.entries.front().map_or(0, |entry| entry.serial);
-        ((places << RATIO_BITS) / u64::from(of.weight), oldest)
+        (ratio(places, of.weight), oldest)
     }
 
     fn link(&mut self, flow: usize, occupied: &impl Fn(&P) -> u32) {
@@ -344,9 +430,9 @@ impl<P> Flows<P> {
         lane.by_age.insert((of.age, flow));
         if let Some(share) = of.share {
             if self.shares.len() <= share {
-                self.shares.resize_with(share + 1, BTreeSet::new);
+                self.shares.resize_with(share + 1, Share::default);
             }
-            self.shares[share].insert((turn.0, turn.1, flow));
+            self.shares[share].by_turn.insert((turn.0, turn.1, flow));
         }
     }
 
@@ -357,7 +443,27 @@ impl<P> Flows<P> {
         lane.by_turn.remove(&turn);
         lane.by_age.remove(&(of.age, flow));
         if let Some(share) = of.share.and_then(|share| self.shares.get_mut(share)) {
-            share.remove(&turn);
+            share.by_turn.remove(&turn);
         }
     }
+
+    /// Keeps the lengths right after a request has come or gone.
+    fn measure(&mut self, flow: usize, change: impl Fn(u32) -> u32) {
+        let of = &mut self.flows[flow];
+        let lane = &mut self.lanes[of.priority as usize];
+        lane.len = change(lane.len);
+        if let Some(share) = of.share.and_then(|share| self.shares.get_mut(share)) {
+            share.len = change(share.len);
+        }
+        lane.by_length.remove(&(of.length.0, of.length.1, flow));
+        if let Some(newest) = of.entries.back() {
+            of.length = (ratio(of.entries.len() as u64, of.weight), newest.serial);
+            lane.by_length.insert((of.length.0, of.length.1, flow));
+        }
+    }
+}
+
+/// Places or requests for a weight, in fixed point.
+fn ratio(count: u64, weight: u32) -> u64 {
+    (count << RATIO_BITS) / u64::from(weight.max(1))
 }

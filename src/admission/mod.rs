@@ -10,6 +10,7 @@ mod cell;
 mod class;
 mod fairness;
 mod hold;
+mod join;
 mod key;
 mod ladder;
 mod lease;

@@ -262,6 +262,13 @@ impl Limit {
             .or_else(|| class.group.and_then(|group| of(Guaranteed::Group(group))))
     }
 
+    /// Whether a guarantee is not met yet by what is held under it, and so many more places.
+    pub(super) fn is_owed(&self, share: usize, more: u32) -> bool {
+        let guaranteed = self.settings.guaranteed.get(share);
+        guaranteed
+            .is_some_and(|of| self.shares[share].count.in_flight().saturating_add(more) < of.min)
+    }
+
     /// The name that users see.
     #[must_use]
     pub fn name(&self) -> &str {

@@ -13,6 +13,7 @@ use super::ask::Ask;
 use super::cell::Cell;
 use super::class::AccountName;
 use super::fairness::Pick;
+use super::join::Stand;
 use super::ladder::Step;
 use super::policy::Policy;
 use super::registry::Registry;
@@ -68,10 +69,7 @@ impl Registry {
                 }
                 _ => false,
             };
-            let is_unmet = |share: usize| {
-                let guaranteed = limit.settings.guaranteed.get(share);
-                guaranteed.is_some_and(|of| limit.shares[share].count.in_flight() < of.min)
-            };
+            let is_unmet = |share| limit.is_owed(share, 0);
             let Some(pick) = line.flows.next(occupied, fits, is_unmet) else {
                 return false;
             };
@@ -156,8 +154,13 @@ impl Registry {
             Step::Queue(queue) => {
                 let cell = self.cell_of(&ask, limit, &full);
                 let since = state.lines.get(&cell.id).map(|line| line.since);
-                let since = since.unwrap_or(ask.arrived);
-                match self.join(state, key, ask, limit, cell, queue, since) {
+                let stand = Stand {
+                    limit,
+                    cell,
+                    queue,
+                    since: since.unwrap_or(ask.arrived),
+                };
+                match self.join(state, key, ask, stand, after) {
                     Ok(cell) => {
                         after.cells.push(cell);
                         return;

@@ -6,31 +6,26 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use hashbrown::HashMap;
 use slab::Slab;
 
-use super::acquire::Full;
 use super::ask::Ask;
 use super::cell::Cell;
-use super::fairness::{Entry, Flows, Owner};
+use super::fairness::Flows;
 use super::hold::Scope;
-use super::ladder::{Order, Queue, Slow};
 use super::permit::Permit;
-use super::policy::{Limit, Policy};
+use super::policy::Policy;
 use super::registry::Registry;
 use super::sync::Mutex;
 use super::{Reason, Rejection};
 
 /// Waiters over all lines: with their requests some 1 GiB, beyond what connections allow.
-const WAITERS_MAX: usize = 1 << 20;
-/// In a standing queue whose order is adaptive, a newcomer may wait for this part of the timeout (5 of 100 ms in the source that
-/// [`Order::Adaptive`] names).
-const STANDING_PART: u32 = 20;
+pub(super) const WAITERS_MAX: usize = 1 << 20;
 
 /// How a wait ended.
 #[derive(Debug)]
@@ -80,8 +75,8 @@ pub(super) struct State {
     pub(super) lines: HashMap<u64, Line, ahash::RandomState>,
     pub(super) waiters: Slab<Waiter>,
     /// Those in lines and asleep.
-    len: usize,
-    arrivals: u64,
+    pub(super) len: usize,
+    pub(super) arrivals: u64,
 }
 
 /// Those who wait for one cell.
@@ -154,7 +149,8 @@ impl State {
         waiter.is_some_and(|waiter| waiter.number == ticket.number)
     }
 
-    fn admit(&mut self, stage: Stage) -> Ticket {
+    /// Lets a waiter in.
+    pub(super) fn admit(&mut self, stage: Stage) -> Ticket {
         self.arrivals += 1;
         let number = self.arrivals;
         let key = self.waiters.insert(Waiter {
@@ -209,7 +205,7 @@ impl State {
 }
 
 impl Wait {
-    fn new(registry: Arc<Registry>, ticket: Ticket, deadline: Instant) -> Self {
+    pub(super) fn new(registry: Arc<Registry>, ticket: Ticket, deadline: Instant) -> Self {
         Self {
             registry,
             ticket,
@@ -329,165 +325,5 @@ impl Registry {
     #[must_use]
     pub fn waiting(&self) -> usize {
         self.room.len()
-    }
-
-    /// Puts a request into the line of the cell that is full; gives it back with the reason if it may not wait there.
-    pub(super) fn enqueue(
-        &self,
-        mut ask: Box<Ask>,
-        full: &Full,
-        queue: Queue,
-        now: Instant,
-    ) -> Result<Wait, (Box<Ask>, Reason)> {
-        let Some(registry) = self.this.upgrade() else {
-            return Err((ask, Reason::Draining));
-        };
-        let mut state = self.room.lock();
-        state.note_time(now);
-        let policy = Arc::clone(&ask.policy);
-        let limit = &policy.limits[usize::from(full.index)];
-        let current = state.policy.get_or_insert_with(|| Arc::clone(&policy));
-        if current.by_scope(limit.real.scope.id).is_none() {
-            // A reload took the limit away a moment ago.
-            let ticket = state.admit(Stage::Over(Turn::Renew(ask)));
-            drop(state);
-            return Ok(Wait::new(registry, ticket, now));
-        }
-        let cell = self.cell_of(&ask, limit, full);
-        let since = state.lines.get(&cell.id).map_or(now, |line| line.since);
-        let is_standing =
-            queue.order == Order::Adaptive && now.saturating_duration_since(since) >= queue.timeout;
-        let patience = if is_standing {
-            queue.timeout / STANDING_PART
-        } else {
-            queue.timeout
-        };
-        let answered_by = Duration::from_secs_f64(limit.real.scope.mean_hold_seconds());
-        let client = ask
-            .client_deadline
-            .and_then(|at| at.checked_sub(answered_by));
-        let deadlines = [Some(now + patience), ask.queue_deadline, client];
-        let deadline = deadlines.into_iter().flatten().min().unwrap_or(now);
-        // A client whose patience is over is refused as one for whom no place came free.
-        let is_late = ask.client_deadline.is_some() && client.is_none_or(|client| client <= now);
-        if is_late || deadline <= now {
-            return Err((ask, Reason::QueueTimeout));
-        }
-        ask.queue_deadline = Some(deadline);
-        let ticket = state.admit(Stage::Nowhere);
-        match self.join(&mut state, ticket.key, ask, limit, cell, queue, since) {
-            Err((ask, why)) => {
-                state.waiters.remove(ticket.key);
-                Err((ask, why))
-            }
-            Ok(cell) => {
-                if let Some(line) = state.lines.get_mut(&cell.id) {
-                    line.flows.is_newest_first = is_standing;
-                }
-                drop(state);
-                // A place may have come free between the first look and the line.
-                self.serve(cell, None);
-                Ok(Wait::new(registry, ticket, deadline))
-            }
-        }
-    }
-
-    pub(super) fn cell_of(&self, ask: &Ask, limit: &Limit, full: &Full) -> Arc<Cell> {
-        full.cell.as_ref().map_or_else(
-            || {
-                let lookup = ask.policy.lookup(limit, &limit.real, &ask.class);
-                self.find_or_insert(&limit.real, lookup)
-            },
-            Arc::clone,
-        )
-    }
-
-    /// Puts a waiter into a line, if it may stand there.
-    #[expect(clippy::too_many_arguments, reason = "it is one step of two callers")]
-    pub(super) fn join(
-        &self,
-        state: &mut State,
-        key: usize,
-        mut ask: Box<Ask>,
-        limit: &Limit,
-        mut cell: Arc<Cell>,
-        queue: Queue,
-        since: Instant,
-    ) -> Result<Arc<Cell>, (Box<Ask>, Reason)> {
-        if ask.class.cost > ask.max_of(limit, Some(&cell)) {
-            return Err((ask, Reason::LimitReached));
-        }
-        let line = state.lines.get(&cell.id);
-        let length = line.map_or(0, |line| line.flows.len());
-        let own = line.map_or(0, |line| line.flows.waiting_of(&ask.class.account));
-        let is_full = length >= queue.length
-            || own >= queue.per_account as usize
-            || state.waiters.len() > WAITERS_MAX;
-        if is_full {
-            return Err((ask, Reason::QueueFull));
-        }
-        // Set before anybody can see a waiter.
-        cell.scope.registry.get_or_init(|| Weak::clone(&self.this));
-        while !cell.count.add_waiter() {
-            let lookup = ask.policy.lookup(limit, &limit.real, &ask.class);
-            cell = self.find_or_insert(&limit.real, lookup);
-        }
-        let serial = *ask.serial.get_or_insert_with(|| {
-            state.arrivals += 1;
-            state.arrivals
-        });
-        ask.story.was_queued = true;
-        let line = state.lines.entry(cell.id).or_insert_with(|| Line {
-            cell: Arc::clone(&cell),
-            flows: Flows::default(),
-            since,
-        });
-        let owner = Owner {
-            account: ask.class.account,
-            priority: ask.class.priority,
-            weight: ask.policy.weight_of(&ask.class),
-            share: limit.share_of(&ask.class),
-        };
-        let entry = Entry {
-            serial,
-            id: key,
-            cost: ask.class.cost,
-        };
-        let place = || self.occupancy_cell(&ask, limit);
-        let flow = line.flows.push(owner, entry, place, occupied);
-        state.waiters[key].stage = Stage::InLine(ask, cell.id, flow, serial);
-        state.len += 1;
-        Ok(cell)
-    }
-
-    pub(super) fn occupancy_cell(&self, ask: &Ask, limit: &Limit) -> Option<Arc<Cell>> {
-        let occupancy = limit.occupancy.as_ref()?;
-        let lookup = ask.policy.occupancy_lookup(occupancy, &ask.class);
-        Some(self.find_or_insert(&occupancy.counting, lookup))
-    }
-
-    /// Lets a request sleep in a `slow` step; gives it back if too many do already.
-    pub(super) fn sleep(
-        &self,
-        mut ask: Box<Ask>,
-        limit: &Limit,
-        slow: Slow,
-        now: Instant,
-    ) -> Result<Wait, Box<Ask>> {
-        let scope = &limit.real.scope;
-        let Some(registry) = self.this.upgrade() else {
-            return Err(ask);
-        };
-        if scope.slowed.fetch_add(1, Ordering::Relaxed) >= slow.length {
-            scope.slowed.fetch_sub(1, Ordering::Relaxed);
-            return Err(ask);
-        }
-        ask.story.was_slowed = true;
-        let stage = Stage::Asleep(ask, Arc::clone(scope));
-        let mut state = self.room.lock();
-        let ticket = state.admit(stage);
-        state.len += 1;
-        drop(state);
-        Ok(Wait::new(registry, ticket, now + slow.delay))
     }
 }

@@ -256,17 +256,21 @@ impl Simulation {
         }
     }
 
-    /// What has become of those who wait.
+    /// What has become of those who wait. One that goes on may take the place of another, so it is looked for again.
     fn collect(&mut self) {
-        let mut index = 0;
-        while index < self.waiting.len() {
-            match look(&mut self.waiting[index]) {
+        loop {
+            let mut ended = Vec::new();
+            self.waiting.retain_mut(|wait| match look(wait) {
                 Some(turn) => {
-                    drop(self.waiting.swap_remove(index));
-                    self.end(turn);
+                    ended.push(turn);
+                    false
                 }
-                None => index += 1,
+                None => true,
+            });
+            if ended.is_empty() {
+                return;
             }
+            ended.into_iter().for_each(|turn| self.end(turn));
         }
     }
 
