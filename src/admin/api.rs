@@ -11,7 +11,7 @@ use hyper::body::Incoming;
 use serde_json::{Value, json};
 
 use super::{Ask, Operations, guard, lease};
-use crate::admission::Reason;
+use crate::admission::{AdaptiveUse, Reason};
 use crate::telemetry::State;
 
 pub(super) type Answer = Response<Full<Bytes>>;
@@ -100,12 +100,14 @@ pub(super) fn panicked() -> Answer {
 }
 
 fn status(operations: &dyn Operations) -> Value {
-    let snapshot = operations.registry().snapshot(&operations.policy());
+    let policy = operations.policy();
+    let snapshot = operations.registry().snapshot(&policy);
+    let learned: Vec<_> = policy.adaptive().collect();
     let limits: Vec<_> = snapshot
         .limits
         .iter()
         .map(|limit| {
-            json!({
+            let mut seen = json!({
                 "name": &*limit.name,
                 "per": limit.per,
                 "mode": limit.mode.as_str(),
@@ -113,7 +115,13 @@ fn status(operations: &dyn Operations) -> Value {
                 "in_flight": limit.in_flight,
                 "queued": limit.queued,
                 "keys": limit.keys,
-            })
+            });
+            let of_limit = learned.iter().filter(|of| of.limit == limit.name);
+            let adaptive: Vec<_> = of_limit.map(learned_by_key).collect();
+            if !adaptive.is_empty() {
+                seen["adaptive"] = adaptive.into();
+            }
+            seen
         })
         .collect();
     json!({
@@ -123,6 +131,22 @@ fn status(operations: &dyn Operations) -> Value {
         "queued": snapshot.queued,
         "limits": limits,
         "upstreams": operations.upstreams(),
+    })
+}
+
+/// What latency has taught one key of an adaptive limit.
+fn learned_by_key(of: &AdaptiveUse) -> Value {
+    let numbers = &of.numbers;
+    json!({
+        "key": &*of.key,
+        "max": numbers.limit,
+        "latency_seconds": numbers.latency_short.as_secs_f64(),
+        "usual_latency_seconds": numbers.latency_long.as_secs_f64(),
+        "queue": numbers.queue,
+        "throughput_correlation": numbers.throughput_correlation,
+        "latency_correlation": numbers.latency_correlation,
+        "samples": numbers.samples,
+        "decision": numbers.decision.as_str(),
     })
 }
 

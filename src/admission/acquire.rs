@@ -77,7 +77,8 @@ impl Policy {
     /// Places that a limit of this policy has for a request that may be of an older one.
     pub(super) fn max_of_ask(&self, limit: &Limit, ask: &Ask, cell: Option<&Cell>) -> u32 {
         let account = &ask.class.account;
-        let max = limit.max_for_key(Some(account), self.group_of(account), cell);
+        let at = limit.place_of(&ask.class);
+        let max = limit.max_for_key(Some(account), self.group_of(account), cell, at);
         ask.raised(limit, max)
     }
 }
@@ -234,6 +235,7 @@ impl Registry {
             would_reject: None,
             ended_at: None,
             story: None,
+            learners: SmallVec::new(),
         };
         for Wanted { index, cell, max } in wanted {
             let limit = &policy.limits[usize::from(index)];
@@ -243,6 +245,7 @@ impl Registry {
             let is_in_turn = move |cell: &Cell| terms.is_served_by(cell);
             match self.take(&mut permit, &limit.real, lookup, cell, max, is_in_turn) {
                 Ok(taken) => {
+                    permit.is_to_teach(limit, class, taken);
                     if terms.ask.is_some_and(|ask| !ask.raised.is_empty()) {
                         note_overage(&mut permit, limit, class, terms, taken);
                     }
@@ -327,7 +330,9 @@ impl Registry {
         let lookup = policy.lookup(limit, &limit.real, class);
         let real = self.find_or_insert(&limit.real, lookup);
         // Without a maximum only a removed cell or an overflowing count can be in the way.
-        drop(self.take(permit, &limit.real, lookup, real, u32::MAX, |_| true));
+        if let Ok(taken) = self.take(permit, &limit.real, lookup, real, u32::MAX, |_| true) {
+            permit.is_to_teach(limit, class, taken);
+        }
         let lookup = policy.lookup(limit, &limit.paper, class);
         let paper = self.find_or_insert(&limit.paper, lookup);
         let max = limit.max_of(class, Some(&paper));

@@ -5,6 +5,7 @@
 //! Never reads a header, a file or the wall clock: a [`Class`] and an instant come in, a [`Decision`] goes out.
 
 mod acquire;
+mod adaptive;
 mod ask;
 mod cell;
 mod class;
@@ -27,6 +28,7 @@ mod sync;
 mod tally;
 mod waiting;
 
+pub use adaptive::{Adaptive, AdaptiveDecision, AdaptiveNumbers, AdaptiveSettings, Sample};
 pub use ask::{Ask, Story};
 pub use class::{
     AccountName, AccountNameError, Class, ClientNetwork, GroupId, Priority, ResourceId, UpstreamId,
@@ -35,7 +37,7 @@ pub use class::{
 pub use key::{Dimension, Label};
 pub use ladder::{Ladder, Order, Overage, Queue, Slow, Step};
 pub use lease::{LeaseId, LeaseTerms, LeaseView, Leases};
-pub use moving::{Follow, Moves};
+pub use moving::{AdaptiveUse, Follow, Moves};
 pub use permit::{Outcome, Permit};
 pub use policy::{
     Guarantee, Guaranteed, Limit, LimitSettings, Mode, Policy, PolicyGroup, PolicyResource,

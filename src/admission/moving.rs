@@ -1,4 +1,4 @@
-//! Maxima that move by themselves: with the healthy endpoints of an upstream, or with what a key used of late.
+//! Maxima that move by themselves: with the healthy endpoints of an upstream, with what a key used of late, or with latency.
 //!
 //! A cell never knows its maximum, so one that moves needs no more than a number that is read at the decision. What changes
 //! the numbers runs beside the requests; whoever waits for a place of a maximum that has risen is served at once. State
@@ -8,9 +8,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
+use super::adaptive::{Adaptive, AdaptiveNumbers, AdaptiveSettings};
 use super::cell::Cell;
-use super::class::UpstreamId;
-use super::policy::{Limit, Policy};
+use super::class::{Class, UpstreamId};
+use super::key::Dimension;
+use super::policy::{Limit, LimitSettings, Policy, PolicyResource};
 use super::registry::Registry;
 
 /// How a maximum moves.
@@ -25,6 +27,8 @@ pub enum Moves {
     },
     /// A multiple of the most that a key held in the last finished interval.
     Follow(Follow),
+    /// As many as latency allows; one number for each resource or upstream, where the limit counts by it.
+    Adaptive(AdaptiveSettings),
 }
 
 /// The rule of a maximum that follows what was used of late.
@@ -56,24 +60,97 @@ impl Follow {
 pub(super) struct Moving {
     pub(super) rule: Moves,
     current: AtomicU32,
+    /// What latency has taught, with the name of its key: by the id of resource or upstream, or one.
+    learned: Vec<(Arc<str>, Arc<Adaptive>)>,
+    /// Where a class finds its own.
+    at: fn(&Class) -> usize,
 }
 
 impl Moving {
-    /// The maximum of a limit that moves by `rule` and begins at `start`.
-    pub(super) fn new(rule: &Moves, start: u32) -> Arc<Self> {
-        Arc::new(Self {
+    /// The maximum of a limit, if it moves. What the same rule has found before stays, and what latency has taught even under other
+    /// bounds.
+    pub(super) fn of(
+        settings: &LimitSettings,
+        resources: &[PolicyResource],
+        upstreams: &[String],
+        previous: Option<&Limit>,
+    ) -> Option<Arc<Self>> {
+        let rule = settings.moves.as_ref()?;
+        let known = previous.and_then(|previous| previous.moving.as_ref());
+        let Moves::Adaptive(terms) = rule else {
+            let same = known.filter(|known| known.rule == *rule);
+            return Some(same.map_or_else(
+                || Arc::new(Self::new(rule, settings.max, Vec::new(), |_| 0)),
+                Arc::clone,
+            ));
+        };
+        let (names, at): (Vec<&str>, fn(&Class) -> usize) = match keyed_by(&settings.per) {
+            Some(Dimension::Resource) => {
+                let names = resources.iter().map(|of| of.name.as_str());
+                (names.collect(), |class| class.resource.0.into())
+            }
+            Some(_) => {
+                let names = upstreams.iter().map(String::as_str);
+                (names.collect(), |class| class.upstream.0.into())
+            }
+            None => (vec!["-"], |_| 0),
+        };
+        let learned = names.into_iter().map(|name| {
+            let same = known.and_then(|known| {
+                let (_, same) = known.learned.iter().find(|(of, _)| **of == *name)?;
+                let is_same = known.rule == *rule;
+                Some(if is_same {
+                    Arc::clone(same)
+                } else {
+                    Arc::new(same.with(terms.clone()))
+                })
+            });
+            let adaptive = same.unwrap_or_else(|| Arc::new(Adaptive::new(terms.clone())));
+            (name.into(), adaptive)
+        });
+        let learned = learned.collect();
+        Some(Arc::new(Self::new(rule, settings.max, learned, at)))
+    }
+
+    fn new(
+        rule: &Moves,
+        start: u32,
+        learned: Vec<(Arc<str>, Arc<Adaptive>)>,
+        at: fn(&Class) -> usize,
+    ) -> Self {
+        Self {
             rule: rule.clone(),
             current: AtomicU32::new(start),
-        })
+            learned,
+            at,
+        }
+    }
+
+    /// Where a class's own number stands, if each key has its own.
+    #[inline]
+    pub(super) fn at(&self, class: &Class) -> usize {
+        (self.at)(class)
     }
 
     /// Places of a key, whose cell there may be.
-    pub(super) fn max(&self, cell: Option<&Cell>) -> u32 {
+    pub(super) fn max(&self, cell: Option<&Cell>, at: usize) -> u32 {
+        // Relaxed: a decision by the number of a moment ago is as good.
+        let current = || self.current.load(Ordering::Relaxed);
         match &self.rule {
             Moves::Follow(follow) => follow.max(cell.map_or(0, |cell| cell.count.last_peak())),
-            // Relaxed: a decision by the number of a moment ago is as good.
-            Moves::PerEndpoint { .. } => self.current.load(Ordering::Relaxed),
+            Moves::PerEndpoint { .. } => current(),
+            Moves::Adaptive(_) => match self.learned.get(at) {
+                Some((_, adaptive)) => adaptive.limit(),
+                None => current(),
+            },
         }
+    }
+
+    /// What a request of the class is to teach.
+    #[inline]
+    pub(super) fn learner(&self, class: &Class) -> Option<&Arc<Adaptive>> {
+        let (_, adaptive) = self.learned.get(self.at(class))?;
+        Some(adaptive)
     }
 
     /// Puts a number in force; true if it has risen.
@@ -82,7 +159,65 @@ impl Moving {
     }
 }
 
+/// The dimension for whose every value an adaptive maximum has a number of its own.
+fn keyed_by(per: &[Dimension]) -> Option<Dimension> {
+    let own = [Dimension::Resource, Dimension::Upstream];
+    own.into_iter().find(|dimension| per.contains(dimension))
+}
+
+/// One number that latency moves.
+#[derive(Debug)]
+pub struct AdaptiveUse {
+    /// Whose.
+    pub limit: Arc<str>,
+    /// The resource or upstream that has it, else `-`.
+    pub key: Arc<str>,
+    /// What it knows.
+    pub numbers: AdaptiveNumbers,
+}
+
 impl Policy {
+    /// Has adaptive limits draw their conclusions where a window is over; gives those that have risen. To be called about once a
+    /// window.
+    pub fn adapt(&self, now: Instant) -> Vec<&Limit> {
+        let risen = self.limits.iter().filter(|limit| {
+            let learned = limit.moving.iter().flat_map(|moving| &moving.learned);
+            let mut has_risen = false;
+            for (_, adaptive) in learned {
+                let before = adaptive.limit();
+                has_risen |= adaptive.close_window(now).is_some_and(|max| max > before);
+            }
+            has_risen
+        });
+        risen.collect()
+    }
+
+    /// What adaptive limits know, as far as they have seen anything.
+    pub fn adaptive(&self) -> impl Iterator<Item = AdaptiveUse> {
+        let uses = |limit: &Limit| {
+            let of = |(key, adaptive): &(Arc<str>, Arc<Adaptive>)| AdaptiveUse {
+                limit: Arc::clone(&limit.name),
+                key: Arc::clone(key),
+                numbers: adaptive.numbers(),
+            };
+            let learned = limit.moving.iter().flat_map(|moving| &moving.learned);
+            learned.map(of).collect::<Vec<_>>()
+        };
+        self.limits.iter().flat_map(uses)
+    }
+
+    /// Where the number of a key that is known by its values stands among those of its limit.
+    pub(super) fn place_of(&self, dimension: Dimension, value: &[u8]) -> Option<usize> {
+        let labels = match dimension {
+            Dimension::Resource => &self.labels.resources,
+            Dimension::Upstream => &self.labels.upstreams,
+            _ => return None,
+        };
+        labels
+            .iter()
+            .position(|label| label.name().as_bytes() == value)
+    }
+
     /// Has limits that count places by endpoint follow the endpoints that are healthy now; gives the limits that have risen.
     pub fn follow_endpoints(&self, healthy: impl Fn(UpstreamId) -> usize) -> Vec<&Limit> {
         let risen = self.limits.iter().filter(|limit| {

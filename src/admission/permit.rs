@@ -9,9 +9,11 @@ use std::time::Instant;
 
 use smallvec::SmallVec;
 
+use super::adaptive::{Adaptive, Sample};
 use super::ask::Story;
 use super::cell::Cell;
-use super::class::AccountName;
+use super::class::{AccountName, Class};
+use super::policy::Limit;
 use super::tally::Mark;
 
 /// How a request ended, as far as limits want to learn from it.
@@ -42,6 +44,8 @@ pub struct Permit {
     pub(super) ended_at: Option<Instant>,
     /// What became of the request before; most have none.
     pub(super) story: Option<Box<Story>>,
+    /// Adaptive maxima that learn from it, with what was in flight when it got its places.
+    pub(super) learners: SmallVec<[(Arc<Adaptive>, u32); 1]>,
 }
 
 /// The cells of one permit: as many as usual limits have, without the heap.
@@ -74,6 +78,19 @@ impl Permit {
         self.taken_at = now;
     }
 
+    /// The answer has begun: adaptive maxima learn how long that took, unless it says nothing about the work. Once; what comes
+    /// later teaches nothing.
+    pub fn answered(&mut self, outcome: Outcome, now: Instant) {
+        let latency = now.saturating_duration_since(self.taken_at);
+        for (adaptive, in_flight) in self.learners.drain(..) {
+            adaptive.observe(Sample {
+                latency,
+                in_flight,
+                outcome,
+            });
+        }
+    }
+
     /// The ids of the cells in which the permit holds places, and how many, for the auditor.
     pub fn places(&self) -> impl Iterator<Item = (u64, u32)> {
         let limits = self.cells.iter().map(|cell| (cell.id, self.cost));
@@ -83,6 +100,9 @@ impl Permit {
     /// Ends the permit and lets its limits learn how long the work took. Dropping it without a word means [`Outcome::Ignore`].
     pub fn finish(mut self, outcome: Outcome, now: Instant) {
         self.ended_at = Some(now);
+        if outcome == Outcome::Overload {
+            self.answered(outcome, now);
+        }
         if outcome == Outcome::Success {
             let held = now.saturating_duration_since(self.taken_at).as_secs_f64();
             self.cells.iter().for_each(|cell| cell.scope.learn(held));
@@ -95,6 +115,18 @@ impl Permit {
 }
 
 impl Permit {
+    /// Notes who learns from it, where a limit's maximum does.
+    #[inline]
+    pub(super) fn is_to_teach(&mut self, limit: &Limit, class: &Class, in_flight: u32) {
+        let learner = limit
+            .moving
+            .as_ref()
+            .and_then(|moving| moving.learner(class));
+        if let Some(learner) = learner {
+            self.learners.push((Arc::clone(learner), in_flight));
+        }
+    }
+
     /// The response is through and the work goes on: places in limits that do not count leases return.
     pub fn keep_for_lease(&mut self) {
         let account = self.account_name();

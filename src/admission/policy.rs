@@ -217,7 +217,7 @@ impl Counting {
 }
 
 impl Limit {
-    fn new(settings: LimitSettings, previous: Option<&Self>) -> Self {
+    fn new(settings: LimitSettings, moving: Option<Arc<Moving>>, previous: Option<&Self>) -> Self {
         let (real, paper) = match previous {
             Some(same) => (same.real.clone(), same.paper.clone()),
             None => {
@@ -241,7 +241,7 @@ impl Limit {
         Self {
             name: settings.name.as_str().into(),
             account_max: settings.account_max.iter().copied().collect(),
-            moving: Self::moving(&settings, previous),
+            moving,
             occupancy,
             shares: shares.collect(),
             axis: settings.per_names.join(",").into(),
@@ -281,48 +281,53 @@ impl Limit {
         &self.settings
     }
 
-    /// The places of the key that this account and group fall under: the account's own, else its group's, else the default.
+    /// The places of the key that a class falls under: its account's own, else its group's, else the default.
     #[must_use]
-    pub fn max_for(&self, account: Option<&AccountName>, group: Option<GroupId>) -> u32 {
-        self.max_for_key(account, group, None)
+    pub fn max_for(&self, class: &Class) -> u32 {
+        self.max_of(class, None)
     }
 
-    /// The same of a key whose cell is known.
+    /// The same of a key whose cell is known; `at` is where its number stands, if each key has its own.
     pub(super) fn max_for_key(
         &self,
         account: Option<&AccountName>,
         group: Option<GroupId>,
         cell: Option<&Cell>,
+        at: usize,
     ) -> u32 {
         if let Some(own) = account.and_then(|account| self.account_max.get(account)) {
             return *own;
         }
         group
             .and_then(|group| self.settings.group_max.iter().find(|(of, _)| *of == group))
-            .map_or_else(|| self.default_max(cell), |(_, max)| *max)
+            .map_or_else(|| self.default_max(cell, at), |(_, max)| *max)
     }
 
     #[inline]
     pub(super) fn max_of(&self, class: &Class, cell: Option<&Cell>) -> u32 {
         if self.account_max.is_empty() && self.settings.group_max.is_empty() {
-            return self.default_max(cell);
+            return self.default_max(cell, self.place_of(class));
         }
-        self.max_for_key(Some(&class.account), class.group, cell)
+        self.max_for_key(
+            Some(&class.account),
+            class.group,
+            cell,
+            self.place_of(class),
+        )
+    }
+
+    /// Where the number of a class stands, if each key has its own.
+    #[inline]
+    pub(super) fn place_of(&self, class: &Class) -> usize {
+        self.moving.as_ref().map_or(0, |moving| moving.at(class))
     }
 
     /// The places of a key for which nobody has said otherwise.
     #[inline]
-    pub(super) fn default_max(&self, cell: Option<&Cell>) -> u32 {
+    pub(super) fn default_max(&self, cell: Option<&Cell>, at: usize) -> u32 {
         self.moving
             .as_ref()
-            .map_or(self.settings.max, |moving| moving.max(cell))
-    }
-
-    fn moving(settings: &LimitSettings, previous: Option<&Self>) -> Option<Arc<Moving>> {
-        let rule = settings.moves.as_ref()?;
-        let known = previous.and_then(|previous| previous.moving.as_ref());
-        let same = known.filter(|known| known.rule == *rule);
-        Some(same.map_or_else(|| Moving::new(rule, settings.max), Arc::clone))
+            .map_or(self.settings.max, |moving| moving.max(cell, at))
     }
 
     pub(super) fn covers(&self, resource: ResourceId, upstream: UpstreamId) -> bool {
@@ -348,7 +353,8 @@ impl Policy {
             .into_iter()
             .map(|limit| {
                 let same = previous.and_then(|previous| previous.by_identity(&limit.identity));
-                Limit::new(limit, same)
+                let moving = Moving::of(&limit, &settings.resources, &settings.upstreams, same);
+                Limit::new(limit, moving, same)
             })
             .collect();
         let plan = |(resource, id): (&PolicyResource, u16), upstream| {

@@ -70,7 +70,7 @@ impl Limit {
             name: Arc::clone(&self.name),
             per: self.settings.per_names.clone(),
             mode: self.settings.mode,
-            max: self.default_max(None),
+            max: self.default_max(None, 0),
             in_flight: 0,
             queued: 0,
             keys: 0,
@@ -104,6 +104,7 @@ impl Policy {
         let key = &cell.key;
         let mut account = None;
         let mut group = None;
+        let mut at = 0;
         for (dimension, value) in limit.settings.per.iter().zip(key.values()) {
             match dimension {
                 Dimension::Account => account = AccountName::new(value).ok(),
@@ -114,11 +115,11 @@ impl Policy {
                         .find(|(_, known)| of_name(known.name()))
                         .map(|(id, _)| super::GroupId(id));
                 }
-                _ => {}
+                other => at = self.place_of(*other, value).unwrap_or(at),
             }
         }
         let group = group.or_else(|| account.as_ref().and_then(|account| self.group_of(account)));
-        limit.max_for_key(account.as_ref(), group, Some(cell))
+        limit.max_for_key(account.as_ref(), group, Some(cell), at)
     }
 }
 
@@ -141,7 +142,7 @@ impl Registry {
         });
         for (limit, seen) in policy.limits.iter().zip(&mut limits) {
             if let Some(only) = &limit.real.only {
-                seen.add(only, limit.default_max(Some(only)));
+                seen.add(only, limit.default_max(Some(only), 0));
             }
         }
         let queued = self.waiting() as u64;

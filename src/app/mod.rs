@@ -458,6 +458,7 @@ impl BackgroundService for Supervisor {
             gate.registry
                 .serve_risen(policy.follow_endpoints(|of| generation.healthy_endpoints(of)));
             let now = gate.clock.now();
+            gate.registry.serve_risen(policy.adapt(now));
             gate.registry.sweep(now);
             let expired = gate.leases.expire(now);
             if expired > 0 {

@@ -77,6 +77,7 @@ impl Operations for Inner {
             log: &self.gate.log,
             generation: generation.number,
             upstreams: upstreams.collect(),
+            adaptive: generation.policy.adaptive().collect(),
             now: self.now(),
         })
     }

@@ -219,7 +219,7 @@ impl Names<'_> {
         Asked {
             name: limit.name().to_owned(),
             key: settings.per_names.iter().cloned().zip(values).collect(),
-            max: limit.max_for(Some(&class.account), class.group),
+            max: limit.max_for(class),
             mode: settings.mode.as_str(),
             line: index.and_then(|index| self.origin.line(&self.origin.limit_lines, index)),
         }

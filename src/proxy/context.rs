@@ -202,10 +202,20 @@ impl Context {
     }
 
     /// The response's head came: an answer was given, and the resource says how long the place is held from here.
-    pub(super) fn answered(&mut self, status: u16, policy: StreamPolicy, now: Instant) {
+    pub(super) fn answered(
+        &mut self,
+        status: u16,
+        is_stream: bool,
+        policy: StreamPolicy,
+        now: Instant,
+    ) {
         self.status = status;
         self.head_at = Some(now);
         self.outcome = Outcome::Success;
+        if let Hold::Own(permit) = &mut self.hold {
+            let is_stream = is_stream || policy != StreamPolicy::BodyEnd;
+            permit.answered(taught_by(status, is_stream), now);
+        }
         self.is_cut = false;
         self.request.set_state(if status == 101 {
             State::Tunnel
@@ -278,6 +288,17 @@ impl Context {
     }
 }
 
+/// What adaptive maxima learn from an answer: a stream's place is held for as long as the client listens, and an error may come fast
+/// or slow whatever the load is. Only 503 says by itself that there is too much of it (RFC 9110 §15.6.4).
+fn taught_by(status: u16, is_stream: bool) -> Outcome {
+    match status {
+        503 => Outcome::Overload,
+        500.. => Outcome::Ignore,
+        _ if is_stream => Outcome::Ignore,
+        _ => Outcome::Success,
+    }
+}
+
 impl Drop for Context {
     fn drop(&mut self) {
         let now = self.local.gate.clock.now();
@@ -337,5 +358,21 @@ impl Drop for Context {
                 is_cut: self.is_cut,
             }));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // G17: streams and errors are left out, but for the error that means overload.
+    #[test]
+    fn only_plain_answers_teach_how_long_the_work_takes() {
+        assert_eq!(taught_by(200, false), Outcome::Success);
+        assert_eq!(taught_by(404, false), Outcome::Success);
+        assert_eq!(taught_by(200, true), Outcome::Ignore);
+        assert_eq!(taught_by(101, true), Outcome::Ignore);
+        assert_eq!(taught_by(500, false), Outcome::Ignore);
+        assert_eq!(taught_by(503, false), Outcome::Overload);
     }
 }

@@ -349,7 +349,9 @@ fn pass_on(
     if let Some((ttl, ttl_max)) = lease_ttl(head.status, head.hold.as_ref(), completion) {
         context.lease(ttl, ttl_max, now);
     }
-    context.answered(head.status.as_u16(), policy, now);
+    let kind = response.headers.get(http::header::CONTENT_TYPE);
+    let is_stream = kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
+    context.answered(head.status.as_u16(), is_stream, policy, now);
     context.endpoint = visit.name_among_several().cloned();
     let answer = Answer::new(head.decoder, socket, rest, visit, departed, now);
     Response::from_parts(response, ResponseBody::answer(answer, context))
@@ -392,7 +394,7 @@ fn switch(
         http::HeaderValue::from_static("upgrade"),
     );
     fields.insert(http::header::UPGRADE, protocol);
-    context.answered(101, policy, now);
+    context.answered(101, true, policy, now);
     context.endpoint = visit.name_among_several().cloned();
     tokio::spawn(upgrade::tunnel(on_client, socket, context, visit));
     response

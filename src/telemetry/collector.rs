@@ -17,7 +17,7 @@ use super::access_log::AccessLog;
 use super::live::{Entered, Live};
 use super::metrics::{DecisionWord, Durations, GateStats, OUTCOMES, ReloadResult, ResourceTable};
 use super::names::{self, REASONS};
-use crate::admission::{Leases, Mode, Snapshot};
+use crate::admission::{AdaptiveDecision, AdaptiveUse, Leases, Mode, Snapshot};
 
 /// Everything that metrics are read from.
 #[derive(Debug)]
@@ -38,6 +38,8 @@ pub struct Sources<'a> {
     pub generation: u64,
     /// Upstreams and their endpoints, as far as can be counted on them.
     pub upstreams: Vec<UpstreamHealth>,
+    /// What adaptive limits know.
+    pub adaptive: Vec<AdaptiveUse>,
     /// Now.
     pub now: Instant,
 }
@@ -80,6 +82,7 @@ fn families(sources: &Sources<'_>) -> Vec<MetricFamily> {
     let mut families = limits(&sources.snapshot);
     families.extend(resources(sources.resources));
     families.extend(upstreams(&sources.upstreams));
+    families.extend(adaptive(&sources.adaptive));
     families.extend([
         family(
             names::DECISION,
@@ -210,6 +213,53 @@ fn upstreams(upstreams: &[UpstreamHealth]) -> [MetricFamily; 3] {
     ]
 }
 
+/// The inner numbers of adaptive limits; their keys are resources and upstreams that the file lists.
+fn adaptive(uses: &[AdaptiveUse]) -> [MetricFamily; 5] {
+    let by_key = |of: &AdaptiveUse, value: f64, more: Option<(&str, &str)>| {
+        let mut labels = vec![("limit", &*of.limit), ("key", &*of.key)];
+        labels.extend(more);
+        gauge(&labels, value)
+    };
+    let mut families = [
+        family(names::ADAPTIVE_LIMIT, MetricType::GAUGE, Vec::new()),
+        family(names::ADAPTIVE_LATENCY, MetricType::GAUGE, Vec::new()),
+        family(names::ADAPTIVE_QUEUE, MetricType::GAUGE, Vec::new()),
+        family(names::ADAPTIVE_CORRELATION, MetricType::GAUGE, Vec::new()),
+        family(names::ADAPTIVE_WINDOWS, MetricType::COUNTER, Vec::new()),
+    ];
+    for of in uses {
+        let numbers = &of.numbers;
+        let short = numbers.latency_short.as_secs_f64();
+        let long = numbers.latency_long.as_secs_f64();
+        let decided = AdaptiveDecision::ALL.iter().zip(numbers.decisions);
+        let decided = decided.map(|(decision, count)| {
+            let decision = ("decision", decision.as_str());
+            counter(&[("limit", &of.limit), ("key", &of.key), decision], count)
+        });
+        let of_limit = [
+            vec![by_key(of, numbers.limit.into(), None)],
+            vec![
+                by_key(of, short, Some(("span", "short"))),
+                by_key(of, long, Some(("span", "long"))),
+            ],
+            vec![by_key(of, signed(numbers.queue), None)],
+            vec![
+                by_key(
+                    of,
+                    numbers.throughput_correlation,
+                    Some(("with", "throughput")),
+                ),
+                by_key(of, numbers.latency_correlation, Some(("with", "latency"))),
+            ],
+            decided.collect(),
+        ];
+        for (family, metrics) in families.iter_mut().zip(of_limit) {
+            family.mut_metric().extend(metrics);
+        }
+    }
+    families
+}
+
 fn family((name, help): (&str, &str), kind: MetricType, metrics: Vec<Metric>) -> MetricFamily {
     let mut family = MetricFamily::default();
     family.set_name(name.into());
@@ -264,6 +314,12 @@ fn histogram<const N: usize>(pairs: &[(&str, &str)], durations: &Durations<N>) -
     let mut metric = Metric::from_label(labels(pairs));
     metric.set_histogram(histogram);
     metric
+}
+
+/// The same of a number that may be below zero.
+#[expect(clippy::cast_precision_loss, reason = "as for counts")]
+fn signed(count: i64) -> f64 {
+    count as f64
 }
 
 /// Prometheus has floats only; counts lose their last bit beyond 2^53, which no counter here lives to see.

@@ -86,6 +86,31 @@ pub const ENDPOINT_EJECTIONS: (&str, &str) = (
     "tidegate_endpoint_ejections_total",
     "How often an endpoint was left out for a while because requests to it failed in a row.",
 );
+/// A maximum that latency moves.
+pub const ADAPTIVE_LIMIT: (&str, &str) = (
+    "tidegate_adaptive_limit",
+    "Places that latency allows now, by limit and key.",
+);
+/// What an adaptive limit compares.
+pub const ADAPTIVE_LATENCY: (&str, &str) = (
+    "tidegate_adaptive_latency_seconds",
+    "The p90 of seconds to the response's head that an adaptive limit compares: of late (short), and usually (long).",
+);
+/// What an adaptive limit makes of the difference.
+pub const ADAPTIVE_QUEUE: (&str, &str) = (
+    "tidegate_adaptive_queue",
+    "Requests of an adaptive limit that are estimated to wait in the upstream.",
+);
+/// The guard of an adaptive limit.
+pub const ADAPTIVE_CORRELATION: (&str, &str) = (
+    "tidegate_adaptive_correlation",
+    "How what is in flight under an adaptive limit moved together with throughput and with latency, from -1 to 1.",
+);
+/// What an adaptive limit decided.
+pub const ADAPTIVE_WINDOWS: (&str, &str) = (
+    "tidegate_adaptive_windows_total",
+    "Windows of an adaptive limit, by what it decided at their end.",
+);
 /// Places that no request in progress accounts for.
 pub const LEAKS: (&str, &str) = (
     "tidegate_leaks_detected_total",
@@ -105,7 +130,7 @@ pub const LOG_DROPPED: (&str, &str) = (
 );
 
 /// All names above, for the test and the docs.
-pub const ALL: [&str; 22] = [
+pub const ALL: [&str; 27] = [
     REQUESTS.0,
     SHADOW.0,
     IN_FLIGHT.0,
@@ -124,6 +149,11 @@ pub const ALL: [&str; 22] = [
     UPSTREAM_HEALTHY.0,
     ENDPOINT_HEALTHY.0,
     ENDPOINT_EJECTIONS.0,
+    ADAPTIVE_LIMIT.0,
+    ADAPTIVE_LATENCY.0,
+    ADAPTIVE_QUEUE.0,
+    ADAPTIVE_CORRELATION.0,
+    ADAPTIVE_WINDOWS.0,
     LEAKS.0,
     CONNECTIONS.0,
     CONNECTIONS_REFUSED.0,

@@ -459,3 +459,28 @@ async fn a_limit_by_endpoint_follows_their_health() {
     gate.wait_until("both again", |status| max(status) == 10)
         .await;
 }
+
+// G17: real answers teach an adaptive maximum, and what it knows shows in the status.
+#[tokio::test]
+async fn an_adaptive_limit_learns_from_real_answers() {
+    let origin = origin();
+    let limits = "limits: [{ name: whole, per: [resource], max: { adaptive: { start: 30 } } }]";
+    let gate = sidecar(limits).before(&origin).start().await;
+    let mut load = tokio::task::JoinSet::new();
+    for _ in 0..4 {
+        let mut client = gate.connect().await;
+        load.spawn(async move {
+            for _ in 0..1_000_000 {
+                assert_eq!(client.get("/", &by("A")).await.status, 200);
+            }
+        });
+    }
+    gate.wait_until("a window", |status| {
+        let learned = &status["limits"][0]["adaptive"][0];
+        let is_seen = |name: &str| learned[name].as_f64().is_some_and(|number| number > 0.0);
+        assert_eq!(learned["key"], "other");
+        is_seen("samples") && is_seen("latency_seconds") && learned["decision"] == "lowered_to_use"
+    })
+    .await;
+    load.shutdown().await;
+}

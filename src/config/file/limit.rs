@@ -25,7 +25,8 @@ pub(in crate::config) struct Limit {
     /// Default: `[]`, one count for all. Range: up to 8, and up to 8 headers and captures over all limits. Example: `[account, resource]`.
     pub(in crate::config) per: Option<Vec<At<Per>>>,
     /// How many places a key has; 0 is closed. It moves by itself with `{ per_endpoint: 50, of: api }`, which follows the healthy
-    /// endpoints, and `{ follow: { floor: 5, ceiling: 100 } }`, which follows what a key used of late. `{ adaptive: … }` is not built yet.
+    /// endpoints, with `{ follow: { floor: 5, ceiling: 100 } }`, which follows what a key used of late, and with `{ adaptive: {} }`, which
+    /// follows latency.
     ///
     /// Required. Range: 0 to 1,000,000,000. Example: `100`.
     #[schemars(extend("x-kind" = "number"))]
@@ -342,14 +343,37 @@ pub(in crate::config) struct MovingMax {
     ///
     /// Default: `default_upstream`. Example: `api`.
     pub(in crate::config) of: Option<At<String>>,
-    /// As many as latency allows. Not built yet.
+    /// As many as latency allows: raised while more in flight brings more throughput, lowered when it only brings waiting. It says what
+    /// an upstream can do, so it goes with `per: []`, `[resource]` or `[upstream]`, each of which finds its own number.
     ///
-    /// Default: none. Example: `{}`.
-    pub(in crate::config) adaptive: Option<At<Unbuilt>>,
+    /// Default: none. Example: `{ floor: 4, ceiling: 200 }`.
+    pub(in crate::config) adaptive: Option<At<Adaptive>>,
     /// A multiple of the most that the key held of late.
     ///
     /// Default: none. Example: `{ floor: 5, ceiling: 100 }`.
     pub(in crate::config) follow: Option<Follow>,
+}
+
+/// A maximum that follows latency. What teaches it is the time to the response's head of answers below 500 that are no streams;
+/// upstreams that cannot be reached or answer 503 lower it.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct Adaptive {
+    /// Never less.
+    ///
+    /// Default: `4`. Range: 1 to `ceiling`. Example: `8`.
+    #[schemars(extend("x-kind" = "number"))]
+    pub(in crate::config) floor: Option<At<Scalar>>,
+    /// Never more.
+    ///
+    /// Default: `200`. Range: 1 to 1,000,000. Example: `400`.
+    #[schemars(extend("x-kind" = "number"))]
+    pub(in crate::config) ceiling: Option<At<Scalar>>,
+    /// Where it begins.
+    ///
+    /// Default: `20`, within floor and ceiling. Range: `floor` to `ceiling`. Example: `50`.
+    #[schemars(extend("x-kind" = "number"))]
+    pub(in crate::config) start: Option<At<Scalar>>,
 }
 
 /// A maximum that follows what a key used in the last finished interval of six seconds.

@@ -16,7 +16,8 @@ pub(super) use accounts::{
     Accounts, Algorithm, BasicAuth, ClientCertificate, Group, Identify, Key,
 };
 pub(super) use limit::{
-    Admit, Count, Follow, Leases, Limit, Max, Mode, MovingMax, Order, Per, Queue, Slow, Step,
+    Adaptive, Admit, Count, Follow, Leases, Limit, Max, Mode, MovingMax, Order, Per, Queue, Slow,
+    Step,
 };
 pub(super) use operate::{AccessLog, Admin, LogFormat, Notify, Store};
 pub(super) use resource::{Departed, Match, Priority, Resource, Stream};

@@ -73,7 +73,7 @@ fn one(
     let who = format!("limit `{}`", limit.name.value);
     let (per, per_names) = dimensions(cx, limit, all);
     let covered = Covered::new(cx, limit, known, &who);
-    let (max, moves) = super::max::max(cx, limit, known);
+    let (max, moves) = super::max::max(cx, limit, known, &per);
     // Whoever counts on something unknown hears about that first.
     let is_judged = limit.per.as_ref().map_or(0, Vec::len) == per.len();
     let (account_max, group_max) = overrides(cx, limit, known, is_judged.then_some(&per));

@@ -2,17 +2,21 @@
 
 use super::context::Context;
 use super::limits::{Known, PLACES_MAX};
-use crate::admission::{Follow, Moves, UpstreamId};
+use crate::admission::{AdaptiveSettings, Dimension, Follow, Moves, UpstreamId};
+use crate::config::diagnostic::Place;
 use crate::config::file::{self, At, Max, MovingMax};
 
 /// Places for each endpoint; with 256 endpoints still a number of places.
 const EACH_MAX: u32 = 1_000_000;
+/// The most that latency may let in: beyond this it is no sidecar's upstream.
+const ADAPTIVE_MAX: u32 = 1_000_000;
 
 /// Judges the maximum; gives the places at the start, and how they move.
 pub(super) fn max(
     cx: &mut Context<'_>,
     limit: &file::Limit,
     known: &Known<'_>,
+    per: &[Dimension],
 ) -> (u32, Option<Moves>) {
     let place = limit.max.place;
     match &limit.max.value {
@@ -23,7 +27,7 @@ pub(super) fn max(
             };
             (cx.count("max", Some(&value), 0, 0..=PLACES_MAX), None)
         }
-        Max::Moving(rule) => moving(cx, limit, rule, known),
+        Max::Moving(rule) => moving(cx, limit, rule, known, per),
     }
 }
 
@@ -32,14 +36,10 @@ fn moving(
     limit: &file::Limit,
     rule: &MovingMax,
     known: &Known<'_>,
+    per: &[Dimension],
 ) -> (u32, Option<Moves>) {
-    cx.not_supported(
-        rule.adaptive.as_ref(),
-        "adaptive",
-        "a maximum that latency moves is",
-    );
-    match (&rule.per_endpoint, &rule.follow) {
-        (Some(each), None) if rule.adaptive.is_none() => {
+    match (&rule.per_endpoint, &rule.follow, &rule.adaptive) {
+        (Some(each), None, None) => {
             let each = cx.count("per_endpoint", Some(each), 1, 1..=EACH_MAX);
             let who = format!("limit `{}`", limit.name.value);
             let named = rule.of.as_ref();
@@ -50,11 +50,16 @@ fn moving(
             let of = UpstreamId(of.unwrap_or_default());
             (each, Some(Moves::PerEndpoint { each, of }))
         }
-        (None, Some(form)) if rule.adaptive.is_none() && rule.of.is_none() => {
+        (None, Some(form), None) if rule.of.is_none() => {
             let follow = follow(cx, form);
             (follow.floor, Some(Moves::Follow(follow)))
         }
-        (None, None) if rule.adaptive.is_some() => (0, None),
+        (None, None, Some(form)) if rule.of.is_none() => {
+            let place = cx.source.key_before(form.place, "adaptive");
+            judge_use(cx, limit, place, per);
+            let settings = adaptive(cx, &form.value);
+            (settings.start, Some(Moves::Adaptive(settings)))
+        }
         _ => {
             let place = cx.source.key_before(limit.max.place, "max");
             cx.error(
@@ -62,9 +67,51 @@ fn moving(
                 place,
                 "a maximum is a number, or moves by one rule",
             )
-            .hint("`50`, or `{ per_endpoint: 50, of: api }`, or `{ follow: { floor: 5, ceiling: 100 } }`");
+            .hint("`50`, or `{ per_endpoint: 50, of: api }`, `{ follow: { floor: 5, ceiling: 100 } }`, or `{ adaptive: {} }`");
             (0, None)
         }
+    }
+}
+
+/// Latency says what an upstream can do, and nothing about what an account may.
+fn judge_use(cx: &mut Context<'_>, limit: &file::Limit, place: Place, per: &[Dimension]) {
+    let who = format!("limit `{}`", limit.name.value);
+    let own = [Dimension::Resource, Dimension::Upstream];
+    let is_of_upstream = per
+        .iter()
+        .all(|of| own.contains(of) || *of == Dimension::Process);
+    if !is_of_upstream || own.iter().all(|of| per.contains(of)) {
+        cx.error(
+            "contradiction",
+            place,
+            format!("{who} is to follow latency, which no such key has"),
+        )
+        .hint(
+            "`per: []`, `[resource]` or `[upstream]`; give accounts a limit of their own beside it",
+        );
+    }
+    if limit.count.is_some() {
+        cx.error(
+            "contradiction",
+            place,
+            format!("{who} is to follow latency, which says how many may be in flight"),
+        )
+        .hint("leave `count` away");
+    }
+}
+
+fn adaptive(cx: &mut Context<'_>, form: &file::Adaptive) -> AdaptiveSettings {
+    let usual = AdaptiveSettings::default();
+    let ceiling = form.ceiling.as_ref();
+    let ceiling = cx.count("ceiling", ceiling, usual.ceiling, 1..=ADAPTIVE_MAX);
+    let lowest = usual.floor.min(ceiling);
+    let floor = cx.count("floor", form.floor.as_ref(), lowest, 1..=ceiling);
+    let start = usual.start.clamp(floor, ceiling);
+    AdaptiveSettings {
+        floor,
+        ceiling,
+        start: cx.count("start", form.start.as_ref(), start, floor..=ceiling),
+        ..usual
     }
 }
 

@@ -3,6 +3,7 @@
 //! A [`World`] is a registry, the policy of the moment and a manual clock. Never sleeps, never reads the
 //! machine's clock except to bound how long a churn runs.
 
+mod adaptive;
 mod crowd;
 mod exact;
 mod fairness;
