@@ -8,12 +8,10 @@
 //! last in turn of the account that has most in line for its weight. Knows no cells and no locks: what an account holds is asked
 //! from whoever calls.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 
-use hashbrown::HashMap;
-use slab::Slab;
-
-use super::class::{AccountName, Priority};
+use super::class::Priority;
+use super::flows::{Entry, Flows, Owner, Turn, ratio};
 
 /// Whose turn it is, by grant: while all wait, of ten grants seven are high, two normal, one low.
 const SCHEDULE: [Priority; 10] = {
@@ -22,6 +20,7 @@ const SCHEDULE: [Priority; 10] = {
         High, High, Normal, High, High, Low, High, Normal, High, High,
     ]
 };
+
 /// Of ten places in a full line, how many are a priority's own: as many as of ten grants.
 const fn places_of(priority: Priority) -> u32 {
     let (mut count, mut at) = (0, 0);
@@ -33,227 +32,62 @@ const fn places_of(priority: Priority) -> u32 {
     }
     count
 }
-/// Every so many grants of a priority go to whoever has waited longest, so that fresh accounts, which hold nothing, cannot
-/// starve one that does.
+
+/// Every so many grants of a priority go to whoever has waited longest of those that hold no more than their part, so that fresh
+/// accounts, heavy ones and cheap requests cannot starve the others. Grants are not what is limited: without that condition an
+/// account whose work takes long, which is nearly always the oldest, would be lifted far above its part.
 const OLDEST_EVERY: u32 = 8;
-/// How often a request that needs more places than are free is passed by smaller ones; then freed places are saved for it.
+/// How often a request that needs more places than are free is passed by others; then freed places are saved for it.
 const PASSES_MAX: u32 = 16;
 /// Accounts looked at for a request that fits, when the first in turn does not.
 const LOOKS_MAX: usize = 16;
-/// Fixed-point bits of the ratio of places to weight: with weights up to 1,000 it still orders single places.
-const RATIO_BITS: u32 = 16;
-
-/// A position in the order of turns: ratio, arrival of the account's first waiter, flow.
-type Turn = (u64, u64, usize);
-
-/// One waiting request, as far as its turn is concerned.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Entry {
-    /// Its place in the order of arrival.
-    pub(super) serial: u64,
-    /// What its owner calls it.
-    pub(super) id: usize,
-    pub(super) cost: u32,
-}
-
-/// The waiting requests of one account and priority.
-#[derive(Debug)]
-pub(super) struct Flow<P> {
-    account: AccountName,
-    priority: Priority,
-    weight: u32,
-    /// The guarantee that it falls under.
-    share: Option<usize>,
-    /// Where its occupancy is read.
-    place: P,
-    /// In the order of arrival.
-    entries: VecDeque<Entry>,
-    turn: (u64, u64),
-    age: u64,
-    /// How many wait for its weight, and the arrival of the newest.
-    length: (u64, u64),
-    passed: u32,
-}
-
-/// Whom a flow belongs to.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Owner {
-    pub(super) account: AccountName,
-    pub(super) priority: Priority,
-    pub(super) weight: u32,
-    pub(super) share: Option<usize>,
-}
-
 /// The next one, and the one that was passed for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Pick {
     pub(super) flow: usize,
     pub(super) id: usize,
     pub(super) serial: u64,
-    passed: Option<usize>,
+    /// The flow that would have gone before it, but for its costs; and by how many it was passed.
+    passed: Option<(usize, u32)>,
 }
 
-#[derive(Debug, Default)]
-struct Lane {
-    by_turn: BTreeSet<Turn>,
-    by_age: BTreeSet<(u64, usize)>,
-    by_length: BTreeSet<(u64, u64, usize)>,
-    grants: u32,
-    len: u32,
+/// Whether a request's places are free.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fit {
+    Now,
+    /// Once others have given theirs back.
+    Later,
+    /// It needs more than there are: the maximum was lowered while it waited.
+    Never,
 }
 
-/// Those who fall under one guarantee.
-#[derive(Debug, Default)]
-struct Share {
-    by_turn: BTreeSet<Turn>,
-    len: u32,
-}
-
-/// All that wait for one cell.
-#[derive(Debug)]
-pub(super) struct Flows<P> {
-    flows: Slab<Flow<P>>,
-    by_owner: HashMap<(AccountName, Priority), usize, ahash::RandomState>,
-    lanes: [Lane; 3],
-    shares: Vec<Share>,
-    grants: usize,
-    len: u32,
-    /// The flow for which freed places are saved, because it was passed so often.
-    saving: Option<usize>,
-    /// The last to come goes first within an account.
-    pub(super) is_newest_first: bool,
-}
-
-impl<P> Default for Flows<P> {
-    fn default() -> Self {
+impl Pick {
+    fn of(flow: usize, entry: Entry) -> Self {
         Self {
-            flows: Slab::new(),
-            by_owner: HashMap::default(),
-            lanes: Default::default(),
-            shares: Vec::new(),
-            grants: 0,
-            len: 0,
-            saving: None,
-            is_newest_first: false,
+            flow,
+            id: entry.id,
+            serial: entry.serial,
+            passed: None,
         }
     }
 }
 
 impl<P> Flows<P> {
-    /// How many requests wait.
-    pub(super) fn len(&self) -> u32 {
-        self.len
-    }
-
-    /// How many requests of an account wait.
-    pub(super) fn waiting_of(&self, account: &AccountName) -> usize {
-        let of = |priority| self.by_owner.get(&(*account, priority));
-        let flows = [Priority::Low, Priority::Normal, Priority::High].map(of);
-        let flows = flows.into_iter().flatten();
-        flows.map(|&flow| self.flows[flow].entries.len()).sum()
-    }
-
-    /// Adds a request; gives the flow that it waits in.
-    pub(super) fn push(
-        &mut self,
-        owner: Owner,
-        entry: Entry,
-        place: impl FnOnce() -> P,
-        occupied: impl Fn(&P) -> u32,
-    ) -> usize {
-        let key = (owner.account, owner.priority);
-        let flow = if let Some(&flow) = self.by_owner.get(&key) {
-            self.unlink(flow);
-            flow
-        } else {
-            let flow = self.flows.insert(Flow {
-                account: owner.account,
-                priority: owner.priority,
-                weight: owner.weight.max(1),
-                share: owner.share,
-                place: place(),
-                entries: VecDeque::new(),
-                turn: (0, 0),
-                age: 0,
-                length: (0, 0),
-                passed: 0,
-            });
-            self.by_owner.insert(key, flow);
-            flow
-        };
-        let entries = &mut self.flows[flow].entries;
-        let at = entries.partition_point(|other| other.serial < entry.serial);
-        entries.insert(at, entry);
-        self.len += 1;
-        self.link(flow, &occupied);
-        self.measure(flow, |len| len + 1);
-        flow
-    }
-
-    /// Takes a request out; of no effect if it is not there.
-    pub(super) fn remove(&mut self, flow: usize, serial: u64, occupied: impl Fn(&P) -> u32) {
-        let Some(found) = self.flows.get(flow) else {
-            return;
-        };
-        let Ok(at) = found
-            .entries
-            .binary_search_by_key(&serial, |entry| entry.serial)
-        else {
-            return;
-        };
-        self.unlink(flow);
-        let found = &mut self.flows[flow];
-        found.entries.remove(at);
-        self.len -= 1;
-        self.measure(flow, |len| len - 1);
-        let found = &self.flows[flow];
-        if found.entries.is_empty() {
-            self.saving = self.saving.filter(|saving| *saving != flow);
-            let key = (found.account, found.priority);
-            self.by_owner.remove(&key);
-            self.flows.remove(flow);
-        } else {
-            self.link(flow, &occupied);
-        }
-    }
-
-    /// Puts an account where it belongs after what it holds has changed.
-    pub(super) fn refresh(&mut self, account: &AccountName, occupied: impl Fn(&P) -> u32) {
-        for priority in [Priority::Low, Priority::Normal, Priority::High] {
-            if let Some(&flow) = self.by_owner.get(&(*account, priority)) {
-                self.unlink(flow);
-                self.link(flow, &occupied);
-            }
-        }
-    }
-
-    /// Where the occupancy of a flow is read.
-    pub(super) fn place(&self, flow: usize) -> Option<&P> {
-        self.flows.get(flow).map(|flow| &flow.place)
-    }
-
-    /// Has the occupancy of an account's flow read elsewhere from now on, if it still waits.
-    pub(super) fn replace_place(&mut self, flow: usize, account: &AccountName, place: P) {
-        if let Some(found) = self.flows.get_mut(flow).filter(|of| of.account == *account) {
-            found.place = place;
-        }
-    }
-
-    /// Who goes next: the first in turn that `fits`.
+    /// Who goes next: the first in turn that `fits`. So many places are `taken` of the cell.
     pub(super) fn next(
         &mut self,
+        taken: u32,
         occupied: impl Fn(&P) -> u32,
-        fits: impl Fn(usize) -> bool,
+        fits: impl Fn(usize) -> Fit,
         is_unmet: impl Fn(usize) -> bool,
     ) -> Option<Pick> {
         if let Some(flow) = self.saving {
             let entry = self.turn_entry(flow);
-            return fits(entry.id).then_some(Pick {
-                flow,
-                id: entry.id,
-                serial: entry.serial,
-                passed: None,
-            });
+            match fits(entry.id) {
+                Fit::Now => return Some(Pick::of(flow, entry)),
+                Fit::Later => return None,
+                Fit::Never => self.saving = None,
+            }
         }
         for share in 0..self.shares.len() {
             if self.shares[share].len > 0 && is_unmet(share) {
@@ -270,29 +104,45 @@ impl<P> Flows<P> {
                 continue;
             }
             let lane = &self.lanes[priority as usize];
+            let mut passed = None;
             if (lane.grants + 1).is_multiple_of(OLDEST_EVERY)
-                && let Some(&(serial, flow)) = lane.by_age.first()
-                && let Some(entry) = self.flows[flow].entries.front()
-                && fits(entry.id)
+                && let Some((flow, entry)) = self.oldest(priority, taken, &occupied)
             {
-                debug_assert_eq!(entry.serial, serial, "the oldest is the first of its flow");
-                return Some(Pick {
-                    flow,
-                    id: entry.id,
-                    serial,
-                    passed: None,
-                });
+                match fits(entry.id) {
+                    Fit::Now => return Some(Pick::of(flow, entry)),
+                    Fit::Later => passed = Some((flow, OLDEST_EVERY)),
+                    Fit::Never => {}
+                }
             }
             let found = self.first(
                 |this| &this.lanes[priority as usize].by_turn,
                 &occupied,
                 &fits,
             );
-            if found.is_some() {
-                return found;
+            if let Some(found) = found {
+                let passed = passed.or(found.passed);
+                return Some(Pick { passed, ..found });
             }
         }
         None
+    }
+
+    /// The request of a priority that has waited longest, of accounts that hold no more than their part of the places.
+    fn oldest(
+        &self,
+        priority: Priority,
+        taken: u32,
+        occupied: &impl Fn(&P) -> u32,
+    ) -> Option<(usize, Entry)> {
+        let by_age = self.lanes[priority as usize].by_age.iter();
+        by_age.take(LOOKS_MAX).find_map(|&(_, flow)| {
+            let of = &self.flows[flow];
+            let entry = *of.entries.front()?;
+            let all = u64::from(taken) + u64::from(entry.cost);
+            let held = u64::from(occupied(&of.place));
+            let is_within = held * self.weight <= all * u64::from(of.weight);
+            is_within.then_some((flow, entry))
+        })
     }
 
     /// Who has to go for a newcomer where a line of this length is full: the last in turn of those who have most in line for
@@ -356,8 +206,8 @@ impl<P> Flows<P> {
 
     /// Notes that the pick got its places. To be called before it is taken out.
     pub(super) fn granted(&mut self, pick: Pick) {
-        if let Some(at) = pick.passed {
-            self.flows[at].passed += 1;
+        if let Some((at, times)) = pick.passed {
+            self.flows[at].passed += times;
             if self.flows[at].passed >= PASSES_MAX {
                 self.saving = Some(at);
             }
@@ -375,7 +225,7 @@ impl<P> Flows<P> {
         &mut self,
         order: impl Fn(&Self) -> &BTreeSet<Turn>,
         occupied: &impl Fn(&P) -> u32,
-        fits: &impl Fn(usize) -> bool,
+        fits: &impl Fn(usize) -> Fit,
     ) -> Option<Pick> {
         // An account may have taken places since it was put here; each look puts one right.
         for _ in 0..LOOKS_MAX {
@@ -389,81 +239,18 @@ impl<P> Flows<P> {
         let mut head = None;
         for &(.., flow) in order(self).iter().take(LOOKS_MAX) {
             let entry = self.turn_entry(flow);
-            if fits(entry.id) {
-                return Some(Pick {
-                    flow,
-                    id: entry.id,
-                    serial: entry.serial,
-                    passed: head,
-                });
+            match fits(entry.id) {
+                Fit::Now => {
+                    let passed = head.map(|head| (head, 1));
+                    return Some(Pick {
+                        passed,
+                        ..Pick::of(flow, entry)
+                    });
+                }
+                Fit::Later => head = head.or(Some(flow)),
+                Fit::Never => {}
             }
-            head = head.or(Some(flow));
         }
         None
     }
-
-    /// The request of a flow that goes first.
-    fn turn_entry(&self, flow: usize) -> Entry {
-        let entries = &self.flows[flow].entries;
-        let entry = if self.is_newest_first {
-            entries.back()
-        } else {
-            entries.front()
-        };
-        *entry.expect("a flow without requests is taken out")
-    }
-
-    fn turn_of(&self, flow: usize, occupied: &impl Fn(&P) -> u32) -> (u64, u64) {
-        let of = &self.flows[flow];
-        let places = u64::from(occupied(&of.place)) + u64::from(self.turn_entry(flow).cost);
-        let oldest = of.entries.front().map_or(0, |entry| entry.serial);
-        (ratio(places, of.weight), oldest)
-    }
-
-    fn link(&mut self, flow: usize, occupied: &impl Fn(&P) -> u32) {
-        let turn = self.turn_of(flow, occupied);
-        let of = &mut self.flows[flow];
-        of.turn = turn;
-        of.age = turn.1;
-        let lane = &mut self.lanes[of.priority as usize];
-        lane.by_turn.insert((turn.0, turn.1, flow));
-        lane.by_age.insert((of.age, flow));
-        if let Some(share) = of.share {
-            if self.shares.len() <= share {
-                self.shares.resize_with(share + 1, Share::default);
-            }
-            self.shares[share].by_turn.insert((turn.0, turn.1, flow));
-        }
-    }
-
-    fn unlink(&mut self, flow: usize) {
-        let of = &self.flows[flow];
-        let turn = (of.turn.0, of.turn.1, flow);
-        let lane = &mut self.lanes[of.priority as usize];
-        lane.by_turn.remove(&turn);
-        lane.by_age.remove(&(of.age, flow));
-        if let Some(share) = of.share.and_then(|share| self.shares.get_mut(share)) {
-            share.by_turn.remove(&turn);
-        }
-    }
-
-    /// Keeps the lengths right after a request has come or gone.
-    fn measure(&mut self, flow: usize, change: impl Fn(u32) -> u32) {
-        let of = &mut self.flows[flow];
-        let lane = &mut self.lanes[of.priority as usize];
-        lane.len = change(lane.len);
-        if let Some(share) = of.share.and_then(|share| self.shares.get_mut(share)) {
-            share.len = change(share.len);
-        }
-        lane.by_length.remove(&(of.length.0, of.length.1, flow));
-        if let Some(newest) = of.entries.back() {
-            of.length = (ratio(of.entries.len() as u64, of.weight), newest.serial);
-            lane.by_length.insert((of.length.0, of.length.1, flow));
-        }
-    }
-}
-
-/// Places or requests for a weight, in fixed point.
-fn ratio(count: u64, weight: u32) -> u64 {
-    (count << RATIO_BITS) / u64::from(weight.max(1))
 }

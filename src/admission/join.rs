@@ -13,7 +13,7 @@ use super::Reason;
 use super::acquire::Full;
 use super::ask::Ask;
 use super::cell::Cell;
-use super::fairness::{Entry, Flows, Owner};
+use super::flows::{Entry, Flows, Owner};
 use super::ladder::{Order, Queue, Slow};
 use super::policy::Limit;
 use super::registry::Registry;

@@ -10,6 +10,7 @@ mod ask;
 mod cell;
 mod class;
 mod fairness;
+mod flows;
 mod hold;
 mod join;
 mod key;

@@ -12,7 +12,7 @@ use super::acquire::{Full, Terms, tell};
 use super::ask::Ask;
 use super::cell::Cell;
 use super::class::AccountName;
-use super::fairness::Pick;
+use super::fairness::{Fit, Pick};
 use super::join::Stand;
 use super::ladder::Step;
 use super::policy::Policy;
@@ -64,13 +64,19 @@ impl Registry {
             let in_flight = cell.count.in_flight();
             let fits = |key: usize| match &waiters[key].stage {
                 Stage::InLine(ask, ..) => {
-                    in_flight.saturating_add(ask.class.cost)
-                        <= policy.max_of_ask(limit, ask, Some(cell))
+                    let (cost, max) = (ask.class.cost, policy.max_of_ask(limit, ask, Some(cell)));
+                    if in_flight.saturating_add(cost) <= max {
+                        Fit::Now
+                    } else if cost <= max {
+                        Fit::Later
+                    } else {
+                        Fit::Never
+                    }
                 }
-                _ => false,
+                _ => Fit::Never,
             };
             let is_unmet = |share| limit.is_owed(share, 0);
-            let Some(pick) = line.flows.next(occupied, fits, is_unmet) else {
+            let Some(pick) = line.flows.next(in_flight, occupied, fits, is_unmet) else {
                 return false;
             };
             if !self.serve_one(state, cell, pick, &policy, after) {

@@ -16,7 +16,7 @@ use slab::Slab;
 
 use super::ask::Ask;
 use super::cell::Cell;
-use super::fairness::Flows;
+use super::flows::Flows;
 use super::hold::Scope;
 use super::permit::Permit;
 use super::policy::Policy;

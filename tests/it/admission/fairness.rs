@@ -1,10 +1,10 @@
 //! Fairness against an oracle, and waiting under random use with invariants at every step.
 //!
 //! The oracle is the rule itself, applied to a plain list: the smallest `(in flight + 1) / weight`, then who has waited
-//! longest, and every eighth time whoever has waited longest. The simulation knows no rule, only what must never be:
+//! longest, and every eighth time whoever has waited longest of those that hold no more than their part. The simulation knows no rule, only what must never be:
 //! places that are free while somebody who fits waits, counts above a maximum, queues above a bound, somebody forgotten.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use fastrand::Rng;
 use proptest::prelude::*;
@@ -71,14 +71,17 @@ impl Oracle {
 
     /// Who is next by the rule.
     fn next(&self) -> Option<usize> {
-        let holds = |name: &str| self.held.iter().filter(|(of, _)| *of == name).count();
-        let ratio = |of: &Waiting| {
-            let weight = if of.name.starts_with("gold-") {
-                u64::from(WEIGHT_OF_GOLD)
-            } else {
-                1
-            };
-            ((holds(of.name) as u64 + 1) << 16) / weight
+        let holds = |name: &str| self.held.iter().filter(|(of, _)| *of == name).count() as u64;
+        let weight = |name: &str| {
+            let is_gold = name.starts_with("gold-");
+            u64::from(if is_gold { WEIGHT_OF_GOLD } else { 1 })
+        };
+        let ratio = |of: &Waiting| ((holds(of.name) + 1) << 16) / weight(of.name);
+        let names: BTreeSet<_> = self.waiting.iter().map(|of| of.name).collect();
+        let all_weights: u64 = names.iter().map(|name| weight(name)).sum();
+        let is_within = |of: &&(usize, &Waiting)| {
+            let places = self.held.len() as u64 + 1;
+            holds(of.1.name) * all_weights <= places * weight(of.1.name)
         };
         let first_of = |name: &str| {
             let own = self.waiting.iter().filter(|of| of.name == name);
@@ -90,9 +93,11 @@ impl Oracle {
             .iter()
             .enumerate()
             .filter(|(_, of)| first_of(of.name) == Some(of.arrival));
-        heads
-            .min_by_key(|(_, of)| (if is_oldest_turn { 0 } else { ratio(of) }, of.arrival))
-            .map(|(index, _)| index)
+        let heads: Vec<_> = heads.collect();
+        let oldest = heads.iter().filter(is_within).min_by_key(|of| of.1.arrival);
+        let next = heads.iter().min_by_key(|of| (ratio(of.1), of.1.arrival));
+        let next = oldest.filter(|_| is_oldest_turn).or(next);
+        next.map(|(index, _)| *index)
     }
 
     /// Gives a place back; whoever is served must be the one by the rule.

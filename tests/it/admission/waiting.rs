@@ -351,6 +351,70 @@ fn fresh_accounts_do_not_starve_an_old_one() {
     panic!("eight others were served before it");
 }
 
+// A4, G2: what is shared are places, not grants: an account that keeps its places long has no more of them than the others.
+#[test]
+fn an_account_that_holds_long_keeps_to_its_part() {
+    let world = World::new(&[whole(20)]);
+    let names = ["slow", "a", "b", "c"].map(|name| class(name, CALLS));
+    let mut held = world.fill(&class("other", CALLS));
+    let mut waits: Vec<Vec<Wait>> = names.iter().map(|_| Vec::new()).collect();
+    let mut kept = Vec::new();
+    for turn in 0..400 {
+        for (of, waits) in names.iter().zip(&mut waits) {
+            while waits.len() < 2 {
+                waits.push(world.wait(of));
+            }
+        }
+        drop(held.swap_remove(turn * 7 % held.len()));
+        for (index, waits) in waits.iter_mut().enumerate() {
+            waits.retain_mut(|wait| match look(wait) {
+                Some(Turn::Admit(permit)) => {
+                    let of = if index == 0 { &mut kept } else { &mut held };
+                    of.push(permit);
+                    false
+                }
+                _ => true,
+            });
+        }
+    }
+    assert!((5..=6).contains(&kept.len()), "{}", kept.len());
+}
+
+// A27: among many that hold a little, one that needs several places has its turn, too.
+#[test]
+fn places_are_saved_for_a_request_that_is_never_first_in_turn() {
+    let world = World::new(&[whole(20)]);
+    let names: Vec<_> = (0..10).map(|of| class(&format!("{of}"), CALLS)).collect();
+    let mut held: Vec<_> = names
+        .iter()
+        .cycle()
+        .take(20)
+        .map(|of| world.admit(of))
+        .collect();
+    let big = Class {
+        cost: 5,
+        ..names[0].clone()
+    };
+    let mut wait = world.wait(&big);
+    let mut others: Vec<Wait> = Vec::new();
+    for turn in 0..40 {
+        others.push(world.wait(&names[1 + turn % 9]));
+        drop(held.remove(0));
+        if let Some(Turn::Admit(_)) = look(&mut wait) {
+            assert!(turn > 8, "the others had theirs before");
+            return;
+        }
+        others.retain_mut(|wait| match look(wait) {
+            Some(Turn::Admit(permit)) => {
+                held.push(permit);
+                false
+            }
+            other => other.is_none(),
+        });
+    }
+    panic!("it was passed for ever");
+}
+
 // A27: one that needs several places is passed for a while, and then they are kept for it.
 #[test]
 fn places_are_saved_for_a_request_that_needs_several() {

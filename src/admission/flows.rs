@@ -1,0 +1,275 @@
+//! Those that wait for one cell, by account and priority, in every order that is asked for.
+//!
+//! Each account's requests of one priority are a *flow*. Flows are kept in the order of turns, of age and of length, by lane and by
+//! guarantee; a request that comes or goes, or a place that changes hands, costs a logarithm of their number. Knows
+//! nothing of who should go next: that is `fairness`.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use hashbrown::HashMap;
+use slab::Slab;
+
+use super::class::{AccountName, Priority};
+
+/// Fixed-point bits of the ratio of places to weight: with weights up to 1,000 it still orders single places.
+const RATIO_BITS: u32 = 16;
+
+/// A position in the order of turns: ratio, arrival of the account's first waiter, flow.
+pub(super) type Turn = (u64, u64, usize);
+
+/// One waiting request, as far as its turn is concerned.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Entry {
+    /// Its place in the order of arrival.
+    pub(super) serial: u64,
+    /// What its owner calls it.
+    pub(super) id: usize,
+    pub(super) cost: u32,
+}
+
+/// The waiting requests of one account and priority.
+#[derive(Debug)]
+pub(super) struct Flow<P> {
+    pub(super) account: AccountName,
+    pub(super) priority: Priority,
+    pub(super) weight: u32,
+    /// The guarantee that it falls under.
+    pub(super) share: Option<usize>,
+    /// Where its occupancy is read.
+    pub(super) place: P,
+    /// In the order of arrival.
+    pub(super) entries: VecDeque<Entry>,
+    pub(super) turn: (u64, u64),
+    pub(super) age: u64,
+    /// How many wait for its weight, and the arrival of the newest.
+    pub(super) length: (u64, u64),
+    pub(super) passed: u32,
+}
+
+/// Whom a flow belongs to.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Owner {
+    pub(super) account: AccountName,
+    pub(super) priority: Priority,
+    pub(super) weight: u32,
+    pub(super) share: Option<usize>,
+}
+
+/// Those of one priority.
+#[derive(Debug, Default)]
+pub(super) struct Lane {
+    pub(super) by_turn: BTreeSet<Turn>,
+    pub(super) by_age: BTreeSet<(u64, usize)>,
+    pub(super) by_length: BTreeSet<(u64, u64, usize)>,
+    pub(super) grants: u32,
+    pub(super) len: u32,
+}
+
+/// Those who fall under one guarantee.
+#[derive(Debug, Default)]
+pub(super) struct Share {
+    pub(super) by_turn: BTreeSet<Turn>,
+    pub(super) len: u32,
+}
+
+/// All that wait for one cell.
+#[derive(Debug)]
+pub(super) struct Flows<P> {
+    pub(super) flows: Slab<Flow<P>>,
+    pub(super) by_owner: HashMap<(AccountName, Priority), usize, ahash::RandomState>,
+    pub(super) lanes: [Lane; 3],
+    pub(super) shares: Vec<Share>,
+    pub(super) grants: usize,
+    pub(super) len: u32,
+    /// Of all flows together.
+    pub(super) weight: u64,
+    /// The flow for which freed places are saved, because it was passed so often.
+    pub(super) saving: Option<usize>,
+    /// The last to come goes first within an account.
+    pub(super) is_newest_first: bool,
+}
+
+impl<P> Default for Flows<P> {
+    fn default() -> Self {
+        Self {
+            flows: Slab::new(),
+            by_owner: HashMap::default(),
+            lanes: Default::default(),
+            shares: Vec::new(),
+            grants: 0,
+            len: 0,
+            weight: 0,
+            saving: None,
+            is_newest_first: false,
+        }
+    }
+}
+
+impl<P> Flows<P> {
+    /// How many requests wait.
+    pub(super) fn len(&self) -> u32 {
+        self.len
+    }
+
+    /// How many requests of an account wait.
+    pub(super) fn waiting_of(&self, account: &AccountName) -> usize {
+        let of = |priority| self.by_owner.get(&(*account, priority));
+        let flows = [Priority::Low, Priority::Normal, Priority::High].map(of);
+        let flows = flows.into_iter().flatten();
+        flows.map(|&flow| self.flows[flow].entries.len()).sum()
+    }
+
+    /// Adds a request; gives the flow that it waits in.
+    pub(super) fn push(
+        &mut self,
+        owner: Owner,
+        entry: Entry,
+        place: impl FnOnce() -> P,
+        occupied: impl Fn(&P) -> u32,
+    ) -> usize {
+        let key = (owner.account, owner.priority);
+        let flow = if let Some(&flow) = self.by_owner.get(&key) {
+            self.unlink(flow);
+            flow
+        } else {
+            let weight = owner.weight.max(1);
+            self.weight += u64::from(weight);
+            let flow = self.flows.insert(Flow {
+                account: owner.account,
+                priority: owner.priority,
+                weight,
+                share: owner.share,
+                place: place(),
+                entries: VecDeque::new(),
+                turn: (0, 0),
+                age: 0,
+                length: (0, 0),
+                passed: 0,
+            });
+            self.by_owner.insert(key, flow);
+            flow
+        };
+        let entries = &mut self.flows[flow].entries;
+        let at = entries.partition_point(|other| other.serial < entry.serial);
+        entries.insert(at, entry);
+        self.len += 1;
+        self.link(flow, &occupied);
+        self.measure(flow, |len| len + 1);
+        flow
+    }
+
+    /// Takes a request out; of no effect if it is not there.
+    pub(super) fn remove(&mut self, flow: usize, serial: u64, occupied: impl Fn(&P) -> u32) {
+        let Some(found) = self.flows.get(flow) else {
+            return;
+        };
+        let Ok(at) = found
+            .entries
+            .binary_search_by_key(&serial, |entry| entry.serial)
+        else {
+            return;
+        };
+        self.unlink(flow);
+        let found = &mut self.flows[flow];
+        found.entries.remove(at);
+        self.len -= 1;
+        self.measure(flow, |len| len - 1);
+        let found = &self.flows[flow];
+        if found.entries.is_empty() {
+            self.saving = self.saving.filter(|saving| *saving != flow);
+            self.weight -= u64::from(found.weight);
+            let key = (found.account, found.priority);
+            self.by_owner.remove(&key);
+            self.flows.remove(flow);
+        } else {
+            self.link(flow, &occupied);
+        }
+    }
+
+    /// Puts an account where it belongs after what it holds has changed.
+    pub(super) fn refresh(&mut self, account: &AccountName, occupied: impl Fn(&P) -> u32) {
+        for priority in [Priority::Low, Priority::Normal, Priority::High] {
+            if let Some(&flow) = self.by_owner.get(&(*account, priority)) {
+                self.unlink(flow);
+                self.link(flow, &occupied);
+            }
+        }
+    }
+
+    /// Where the occupancy of a flow is read.
+    pub(super) fn place(&self, flow: usize) -> Option<&P> {
+        self.flows.get(flow).map(|flow| &flow.place)
+    }
+
+    /// Has the occupancy of an account's flow read elsewhere from now on, if it still waits.
+    pub(super) fn replace_place(&mut self, flow: usize, account: &AccountName, place: P) {
+        if let Some(found) = self.flows.get_mut(flow).filter(|of| of.account == *account) {
+            found.place = place;
+        }
+    }
+
+    /// The request of a flow that goes first.
+    pub(super) fn turn_entry(&self, flow: usize) -> Entry {
+        let entries = &self.flows[flow].entries;
+        let entry = if self.is_newest_first {
+            entries.back()
+        } else {
+            entries.front()
+        };
+        *entry.expect("a flow without requests is taken out")
+    }
+
+    pub(super) fn turn_of(&self, flow: usize, occupied: &impl Fn(&P) -> u32) -> (u64, u64) {
+        let of = &self.flows[flow];
+        let places = u64::from(occupied(&of.place)) + u64::from(self.turn_entry(flow).cost);
+        let oldest = of.entries.front().map_or(0, |entry| entry.serial);
+        (ratio(places, of.weight), oldest)
+    }
+
+    pub(super) fn link(&mut self, flow: usize, occupied: &impl Fn(&P) -> u32) {
+        let turn = self.turn_of(flow, occupied);
+        let of = &mut self.flows[flow];
+        of.turn = turn;
+        of.age = turn.1;
+        let lane = &mut self.lanes[of.priority as usize];
+        lane.by_turn.insert((turn.0, turn.1, flow));
+        lane.by_age.insert((of.age, flow));
+        if let Some(share) = of.share {
+            if self.shares.len() <= share {
+                self.shares.resize_with(share + 1, Share::default);
+            }
+            self.shares[share].by_turn.insert((turn.0, turn.1, flow));
+        }
+    }
+
+    pub(super) fn unlink(&mut self, flow: usize) {
+        let of = &self.flows[flow];
+        let turn = (of.turn.0, of.turn.1, flow);
+        let lane = &mut self.lanes[of.priority as usize];
+        lane.by_turn.remove(&turn);
+        lane.by_age.remove(&(of.age, flow));
+        if let Some(share) = of.share.and_then(|share| self.shares.get_mut(share)) {
+            share.by_turn.remove(&turn);
+        }
+    }
+
+    /// Keeps the lengths right after a request has come or gone.
+    fn measure(&mut self, flow: usize, change: impl Fn(u32) -> u32) {
+        let of = &mut self.flows[flow];
+        let lane = &mut self.lanes[of.priority as usize];
+        lane.len = change(lane.len);
+        if let Some(share) = of.share.and_then(|share| self.shares.get_mut(share)) {
+            share.len = change(share.len);
+        }
+        lane.by_length.remove(&(of.length.0, of.length.1, flow));
+        if let Some(newest) = of.entries.back() {
+            of.length = (ratio(of.entries.len() as u64, of.weight), newest.serial);
+            lane.by_length.insert((of.length.0, of.length.1, flow));
+        }
+    }
+}
+
+/// Places or requests for a weight, in fixed point.
+pub(super) fn ratio(count: u64, weight: u32) -> u64 {
+    (count << RATIO_BITS) / u64::from(weight.max(1))
+}
