@@ -127,6 +127,7 @@ fn status(operations: &dyn Operations) -> Value {
         "in_flight": snapshot.in_flight,
         "queued": snapshot.queued,
         "limits": limits,
+        "resources": operations.resources(),
         "upstreams": operations.upstreams(),
     })
 }

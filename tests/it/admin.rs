@@ -136,6 +136,13 @@ async fn status_and_keys_tell_what_is_counted() {
             assert_eq!(&seen[name], value, "{name} of {seen}");
         }
     }
+    let resources = serde_json::json!([
+        { "name": "calls", "exempt": false, "cost": 1, "in_flight": 0, "admitted": 0, "rejected": 0,
+          "upstream_seconds": { "count": 0, "sum": 0.0 } },
+        { "name": "other", "exempt": false, "cost": 1, "in_flight": 3, "admitted": 0, "rejected": 0,
+          "upstream_seconds": { "count": 0, "sum": 0.0 } },
+    ]);
+    assert_eq!(status["resources"], resources);
     let keys = gate.keys("account").await;
     let first = &keys[0];
     assert_eq!(
