@@ -11,7 +11,7 @@ use hyper::body::Incoming;
 use serde_json::{Value, json};
 
 use super::{Ask, Operations, guard, lease};
-use crate::admission::{AdaptiveUse, Reason};
+use crate::admission::{AdaptiveUse, Reason, Registry};
 use crate::telemetry::State;
 
 pub(super) type Answer = Response<Full<Bytes>>;
@@ -22,6 +22,7 @@ pub(super) const BODY_MAX: usize = 64 * 1024;
 const ROWS_MAX: usize = 1_000;
 /// Rows of a list for whoever does not say.
 const KEYS_DEFAULT: usize = 20;
+const ACCOUNTS_DEFAULT: usize = 20;
 const REQUESTS_DEFAULT: usize = 100;
 
 /// Answers one call.
@@ -46,6 +47,7 @@ pub(super) async fn answer(operations: &dyn Operations, request: Request<Incomin
         (["metrics"], "GET" | "HEAD") => metrics(operations),
         (["v1", "status"], "GET" | "HEAD") => json_answer(StatusCode::OK, &status(operations)),
         (["v1", "limits", name, "keys"], "GET" | "HEAD") => keys(operations, name, &query),
+        (["v1", "accounts"], "GET" | "HEAD") => accounts(operations, &query),
         (["v1", "requests"], "GET" | "HEAD") => requests(operations, &query),
         (["v1", "leases"], "GET" | "HEAD") => match query.number("limit", REQUESTS_DEFAULT) {
             Ok(rows_max) => lease::list(operations, rows_max),
@@ -75,7 +77,10 @@ pub(super) async fn answer(operations: &dyn Operations, request: Request<Incomin
         (["v1", "explain"], "POST") => explain(operations, body).await,
         (
             ["metrics"]
-            | ["v1", "status" | "requests" | "leases" | "config"]
+            | [
+                "v1",
+                "status" | "accounts" | "requests" | "leases" | "config",
+            ]
             | ["v1", "limits", _, "keys"],
             _,
         ) => not_allowed("GET, HEAD"),
@@ -84,8 +89,8 @@ pub(super) async fn answer(operations: &dyn Operations, request: Request<Incomin
         (["v1", "leases", _, "renew"], _) => not_allowed("POST"),
         _ => problem(
             StatusCode::NOT_FOUND,
-            "there are /live /ready /metrics /v1/status /v1/limits/{name}/keys /v1/requests \
-             /v1/leases /v1/config, POST /v1/reload /v1/explain /v1/leases/{id}/renew, \
+            "there are /live /ready /metrics /v1/status /v1/limits/{name}/keys /v1/accounts \
+             /v1/requests /v1/leases /v1/config, POST /v1/reload /v1/explain /v1/leases/{id}/renew, \
              and DELETE /v1/requests/{id} /v1/leases/{id}",
         ),
     }
@@ -130,6 +135,7 @@ fn status(operations: &dyn Operations) -> Value {
         "in_flight": snapshot.in_flight,
         "queued": snapshot.queued,
         "limits": limits,
+        "resources": operations.resources(),
         "upstreams": operations.upstreams(),
     })
 }
@@ -183,6 +189,26 @@ fn keys(operations: &dyn Operations, name: &str, query: &Query<'_>) -> Answer {
         })
         .collect();
     json_answer(StatusCode::OK, &Value::Array(rows))
+}
+
+/// The largest users of the last complete interval.
+fn accounts(operations: &dyn Operations, query: &Query<'_>) -> Answer {
+    let rows_max = Registry::ACCOUNTS_MAX;
+    let Ok(top) = query.number_up_to("top", ACCOUNTS_DEFAULT, rows_max) else {
+        let detail = format!(
+            "`top` is a number from 1 to {rows_max}: no more are remembered of accounts that left"
+        );
+        return problem(StatusCode::BAD_REQUEST, &detail);
+    };
+    let rows = operations.registry().accounts(top);
+    let rows = rows.iter().map(|row| {
+        json!({
+            "account": row.account.as_str(),
+            "in_flight": row.in_flight,
+            "peak": row.peak,
+        })
+    });
+    json_answer(StatusCode::OK, &rows.collect())
 }
 
 /// Requests in progress, oldest first.
@@ -299,11 +325,15 @@ impl<'a> Query<'a> {
     }
 
     fn number(&self, name: &str, default: usize) -> Result<usize, ()> {
+        self.number_up_to(name, default, ROWS_MAX)
+    }
+
+    fn number_up_to(&self, name: &str, default: usize, max: usize) -> Result<usize, ()> {
         let Some(text) = self.value(name) else {
             return Ok(default);
         };
         let number = text.parse().map_err(|_| ())?;
-        if (1..=ROWS_MAX).contains(&number) {
+        if (1..=max).contains(&number) {
             Ok(number)
         } else {
             Err(())

@@ -91,6 +91,8 @@ pub trait Operations: Send + Sync + 'static {
     fn uptime(&self) -> Duration;
     /// Names, endpoints and health of the upstreams.
     fn upstreams(&self) -> Value;
+    /// Names, costs and figures of the resources.
+    fn resources(&self) -> Value;
     /// All metrics in Prometheus' text format.
     fn metrics(&self) -> String;
     /// The configuration in force, and the last one refused.

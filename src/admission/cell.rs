@@ -158,15 +158,21 @@ impl Count {
         }
     }
 
+    /// The most that was in flight in this interval, and in the last finished one.
+    pub(super) fn peaks(&self) -> (u32, u32) {
+        let peak = self.peak.load(Ordering::Relaxed);
+        ((peak & IN_FLIGHT) as u32, (peak >> 32) as u32)
+    }
+
     /// The most that was in flight in the last interval or in this one.
     pub(super) fn peak(&self) -> u32 {
-        let peak = self.peak.load(Ordering::Relaxed);
-        ((peak & IN_FLIGHT).max(peak >> 32)) as u32
+        let (current, last) = self.peaks();
+        current.max(last)
     }
 
     /// The most that was in flight in the last finished interval.
     pub(super) fn last_peak(&self) -> u32 {
-        (self.peak.load(Ordering::Relaxed) >> 32) as u32
+        self.peaks().1
     }
 
     /// Begins the next interval.

@@ -27,6 +27,7 @@ mod serve;
 mod snapshot;
 mod sync;
 mod tally;
+mod usage;
 mod waiting;
 
 pub use adaptive::{Adaptive, AdaptiveDecision, AdaptiveNumbers, AdaptiveSettings, Sample};
@@ -48,6 +49,7 @@ pub use registry::Registry;
 pub use rejection::{Reason, Rejection};
 pub use snapshot::{KeyUse, LimitUse, Snapshot};
 pub use tally::Counted;
+pub use usage::AccountUse;
 pub use waiting::{Ticket, Turn, Wait};
 
 /// The answer to [`Registry::acquire`].

@@ -23,6 +23,7 @@ use super::key::{Dimension, Lookup};
 use super::moving::Moves;
 use super::policy::{Counting, Limit, Policy};
 use super::tally::{Counted, Tally};
+use super::usage::Departed;
 use super::waiting::Room;
 
 /// Enough that sixteen threads seldom meet; a power of two.
@@ -52,6 +53,8 @@ struct Shard {
     by_key: HashTable<Arc<Cell>>,
     /// The same cells, oldest first.
     by_age: VecDeque<Arc<Cell>>,
+    /// What is kept of accounts' cells that were here.
+    departed: Departed,
 }
 
 thread_local! {
@@ -167,7 +170,7 @@ impl Registry {
             .insert_unique(hash, Arc::clone(&cell), |cell| cell.hash);
         shard.by_age.push_back(Arc::clone(&cell));
         if shard.by_age.len() > IDLE_CELLS_MAX / SHARDS {
-            shard.evict_oldest();
+            shard.evict_oldest(self.accounts.scope.id);
         }
         drop(shard);
         remember(&cell);
@@ -183,13 +186,18 @@ impl Registry {
     /// Removes cells that nobody has used since the last sweep. To be called once a second.
     pub fn sweep(&self, now: Instant) {
         for shard in &self.shards {
-            shard.lock().sweep(now);
+            shard.lock().sweep(now, self.accounts.scope.id);
         }
     }
 
     /// Begins the next interval of every cell's peak. To be called every six seconds.
     pub fn turn_peaks(&self, policy: &Policy) {
-        self.each_cell(|cell| cell.count.turn_peak());
+        for shard in &self.shards {
+            let mut shard = shard.lock();
+            shard.by_age.iter().for_each(|cell| cell.count.turn_peak());
+            // Under the same lock: a cell and what is kept of it are in the same interval at any moment.
+            shard.departed.turn();
+        }
         let only = policy
             .limits
             .iter()
@@ -201,8 +209,14 @@ impl Registry {
 
     /// Visits every cell outside the policy, shard by shard.
     pub(super) fn each_cell(&self, mut visit: impl FnMut(&Cell)) {
+        self.each_shard(|cells, _| cells.iter().for_each(|cell| visit(cell)));
+    }
+
+    /// Visits shard by shard the cells outside the policy, and what is kept of those that are gone.
+    pub(super) fn each_shard(&self, mut visit: impl FnMut(&VecDeque<Arc<Cell>>, &Departed)) {
         for shard in &self.shards {
-            shard.lock().by_age.iter().for_each(|cell| visit(cell));
+            let shard = shard.lock();
+            visit(&shard.by_age, &shard.departed);
         }
     }
 
@@ -241,21 +255,26 @@ impl Registry {
 }
 
 impl Shard {
-    fn evict_oldest(&mut self) {
+    /// Removes idle cells from the old end; `accounts` is the scope of the accounts' own cells.
+    fn evict_oldest(&mut self, accounts: u64) {
         for _ in 0..EVICTION_LOOKS {
             let Some(cell) = self.by_age.pop_front() else {
                 return;
             };
             if cell.tally.is_none() && cell.count.kill() {
-                unlink(&mut self.by_key, &cell);
+                unlink(&mut self.by_key, &cell, &mut self.departed, accounts);
             } else {
                 self.by_age.push_back(cell);
             }
         }
     }
 
-    fn sweep(&mut self, now: Instant) {
-        let Self { by_key, by_age } = self;
+    fn sweep(&mut self, now: Instant, accounts: u64) {
+        let Self {
+            by_key,
+            by_age,
+            departed,
+        } = self;
         by_age.retain(|cell| {
             // One that is in use now counts as used until the next sweep: it idles from its release on.
             let is_spared = cell
@@ -263,7 +282,7 @@ impl Shard {
                 .swap(cell.count.in_flight() > 0, Ordering::Relaxed);
             let goes = !is_spared && cell.kill(now);
             if goes {
-                unlink(by_key, cell);
+                unlink(by_key, cell, departed, accounts);
             }
             !goes
         });
@@ -274,7 +293,16 @@ impl Shard {
     }
 }
 
-fn unlink(by_key: &mut HashTable<Arc<Cell>>, cell: &Arc<Cell>) {
+/// Takes a dead cell out of the table, and keeps the peaks of an account's own.
+fn unlink(
+    by_key: &mut HashTable<Arc<Cell>>,
+    cell: &Arc<Cell>,
+    departed: &mut Departed,
+    accounts: u64,
+) {
+    if cell.key.scope() == accounts {
+        departed.note(cell);
+    }
     if let Ok(entry) = by_key.find_entry(cell.hash, |known| Arc::ptr_eq(known, cell)) {
         entry.remove();
     }

@@ -2,6 +2,7 @@
 //!
 //! Reads only what is there at that moment, and changes nothing but by a reload. Never waits for a request.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,7 +11,7 @@ use serde_json::{Value, json};
 use super::Inner;
 use crate::admin::{self, Ask, Operations};
 use crate::admission::{Leases, Policy, Registry};
-use crate::classify::Peer;
+use crate::classify::{self, Peer};
 use crate::config;
 use crate::proxy::{Phase, Upstream};
 use crate::telemetry::{self, Entered, Live, Sources, State, UpstreamHealth};
@@ -56,6 +57,34 @@ impl Operations for Inner {
         let generation = self.gate.generation();
         let upstreams = generation.upstreams.iter();
         upstreams.map(|upstream| self.upstream(upstream)).collect()
+    }
+
+    fn resources(&self) -> Value {
+        let mut in_flight = BTreeMap::new();
+        self.gate.live.each(|request| {
+            // Who waits holds no place yet.
+            if request.state() != State::Queued {
+                *in_flight.entry(Arc::clone(&request.resource)).or_insert(0) += 1;
+            }
+        });
+        let generation = self.gate.generation();
+        let resources = generation.rules.settings().resources.iter();
+        let row = |resource: &classify::Resource| {
+            let totals = self.gate.resources.of(&resource.name).totals();
+            json!({
+                "name": resource.name,
+                "exempt": resource.is_exempt,
+                "cost": resource.cost,
+                "in_flight": in_flight.get(&*resource.name).copied().unwrap_or(0),
+                "admitted": totals.admitted,
+                "rejected": totals.rejected,
+                "upstream_seconds": {
+                    "count": totals.upstream_count,
+                    "sum": (totals.upstream_seconds * 1e3).round() / 1e3,
+                },
+            })
+        };
+        resources.map(row).collect()
     }
 
     fn metrics(&self) -> String {

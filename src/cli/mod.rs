@@ -3,11 +3,13 @@
 //! The only room that prints. Messages for people go to standard error, answers to standard output.
 
 pub mod check;
+mod client;
 pub mod demo;
 pub mod explain;
 pub mod reference;
 pub mod schema;
 pub mod serve;
+pub mod suggest;
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;
@@ -32,6 +34,8 @@ enum Command {
     Explain(explain::Args),
     /// See the gate at work: an origin, a noisy account and four that do not notice
     Demo(demo::Args),
+    /// Watch a running gate and print limits that would fit what it does
+    Suggest(suggest::Args),
     /// Print the configuration reference as Markdown
     Reference(reference::Args),
     /// Print the configuration's JSON Schema
@@ -47,6 +51,7 @@ impl Cli {
             Command::Check(args) => check::run(&args, &mut out, &mut err),
             Command::Explain(args) => explain::run(&args, &mut out, &mut err),
             Command::Demo(args) => serve::demo(&args, &mut out),
+            Command::Suggest(args) => suggest::run(&args, &mut out, &mut err),
             Command::Reference(args) => reference::run(&args, &mut out),
             Command::Schema(args) => schema::run(&args, &mut out),
         };

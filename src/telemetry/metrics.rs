@@ -115,6 +115,13 @@ impl<const N: usize> Durations<N> {
         shard[N - 1].fetch_add(nanos, Ordering::Relaxed);
     }
 
+    /// The count of all, and their sum in seconds.
+    pub(super) fn count_and_sum(&self) -> (u64, f64) {
+        let count = (0..=self.bounds.len()).map(|index| self.shards.sum(index));
+        let nanos = self.shards.sum(N - 1);
+        (count.sum(), Duration::from_nanos(nanos).as_secs_f64())
+    }
+
     /// Upper bounds in seconds with the counts at or below them; then the count of all, and their sum in seconds.
     pub(super) fn cumulative(&self) -> (Vec<(f64, u64)>, u64, f64) {
         let mut below = 0;
@@ -123,12 +130,8 @@ impl<const N: usize> Durations<N> {
             (Duration::from_nanos(bound).as_secs_f64(), below)
         });
         let buckets = buckets.collect();
-        let all = below + self.shards.sum(self.bounds.len());
-        (
-            buckets,
-            all,
-            Duration::from_nanos(self.shards.sum(N - 1)).as_secs_f64(),
-        )
+        let (all, sum) = self.count_and_sum();
+        (buckets, all, sum)
     }
 }
 
@@ -216,6 +219,30 @@ impl ResourceStats {
             .add(decision as usize * REASONS.len() + reason);
     }
 
+    /// What was counted so far, over everything that the metrics tell apart.
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        let sum = |decision: DecisionWord, wanted: &dyn Fn(&str) -> bool| -> u64 {
+            let reasons = REASONS.iter().enumerate();
+            let wanted = reasons.filter(|(_, reason)| wanted(reason));
+            wanted
+                .map(|(index, _)| self.requests.sum(decision as usize * REASONS.len() + index))
+                .sum()
+        };
+        let admitted = DecisionWord::ALL
+            .into_iter()
+            .filter(|word| *word != DecisionWord::Rejected);
+        let upstream = self.upstream.each_ref().map(Durations::count_and_sum);
+        Totals {
+            admitted: admitted.map(|word| sum(word, &|_| true)).sum(),
+            rejected: sum(DecisionWord::Rejected, &|reason| {
+                OF_LIMITS.contains(&reason)
+            }),
+            upstream_count: upstream.iter().map(|(count, _)| count).sum(),
+            upstream_seconds: upstream.iter().map(|(_, sum)| sum).sum(),
+        }
+    }
+
     /// Notes how long a request waited, whether it got its places or not.
     pub fn observe_wait(&self, took: Duration) {
         self.wait.observe(took);
@@ -225,6 +252,22 @@ impl ResourceStats {
     pub fn observe_upstream(&self, outcome: Outcome, took: Duration) {
         self.upstream[outcome as usize].observe(took);
     }
+}
+
+/// Reasons of the limits: there was no place.
+const OF_LIMITS: [&str; 3] = ["limit_reached", "queue_full", "queue_timeout"];
+
+/// What requests of one resource came to, since the process began to count it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Totals {
+    /// Those that were admitted, at once or later, and are over.
+    pub admitted: u64,
+    /// Those that a limit refused.
+    pub rejected: u64,
+    /// Those that were sent on.
+    pub upstream_count: u64,
+    /// Seconds from the request sent on to the response's head, or to its failure, of all of them.
+    pub upstream_seconds: f64,
 }
 
 /// The words of the label `outcome`, in the order of [`Outcome`].
@@ -336,6 +379,28 @@ mod tests {
         assert_eq!(buckets[1], (2e-6, 3));
         assert_eq!(buckets[9].1, 3);
         assert_eq!(all, 4);
+    }
+
+    #[test]
+    fn totals_tell_what_was_admitted_from_what_limits_refused() {
+        let stats = ResourceStats::new();
+        for (decision, reason) in [
+            (DecisionWord::Admitted, "none"),
+            (DecisionWord::Queued, "upstream_timeout"),
+            (DecisionWord::Rejected, "queue_full"),
+            (DecisionWord::Rejected, "unauthorized"),
+        ] {
+            stats.count(decision, reason);
+        }
+        stats.observe_upstream(Outcome::Success, Duration::from_millis(250));
+        stats.observe_upstream(Outcome::Overload, Duration::from_secs(90));
+        let totals = Totals {
+            admitted: 2,
+            rejected: 1,
+            upstream_count: 2,
+            upstream_seconds: 90.25,
+        };
+        assert_eq!(stats.totals(), totals);
     }
 
     #[test]

@@ -16,5 +16,5 @@ pub use access_log::{AccessLog, LogSettings, LogTarget};
 pub use audit::Auditor;
 pub use collector::{Sources, UpstreamHealth, exposition};
 pub use live::{Entered, Live, Request, RequestId, State};
-pub use metrics::{DecisionWord, GateStats, ReloadResult, ResourceStats, ResourceTable};
+pub use metrics::{DecisionWord, GateStats, ReloadResult, ResourceStats, ResourceTable, Totals};
 pub use record::Record;

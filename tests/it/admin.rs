@@ -136,6 +136,13 @@ async fn status_and_keys_tell_what_is_counted() {
             assert_eq!(&seen[name], value, "{name} of {seen}");
         }
     }
+    let resources = serde_json::json!([
+        { "name": "calls", "exempt": false, "cost": 1, "in_flight": 0, "admitted": 0, "rejected": 0,
+          "upstream_seconds": { "count": 0, "sum": 0.0 } },
+        { "name": "other", "exempt": false, "cost": 1, "in_flight": 3, "admitted": 0, "rejected": 0,
+          "upstream_seconds": { "count": 0, "sum": 0.0 } },
+    ]);
+    assert_eq!(status["resources"], resources);
     let keys = gate.keys("account").await;
     let first = &keys[0];
     assert_eq!(
@@ -151,6 +158,42 @@ async fn status_and_keys_tell_what_is_counted() {
     assert_eq!(top.as_array().map(Vec::len), Some(1));
     assert_eq!(gate.ask_admin("/v1/limits/absent/keys").await.status, 404);
     origin.open();
+}
+
+// A28: the largest users of the last interval are listed, also when nothing of them is left but their peak.
+#[tokio::test]
+async fn the_largest_users_of_the_last_interval_are_listed() {
+    let origin = held_origin();
+    let gate = sidecar(LIMITS).before(&origin).start().await;
+    let mut clients = Vec::new();
+    for (index, account) in ["A", "B", "A", "A"].into_iter().enumerate() {
+        let mut client = gate.connect().await;
+        client.send_get("/", &by(account)).await;
+        clients.push(client);
+        origin.until_in_flight(index + 1).await;
+    }
+    origin.open();
+    gate.until_idle().await;
+    let wanted = serde_json::json!([
+        { "account": "A", "in_flight": 0, "peak": 3 },
+        { "account": "B", "in_flight": 0, "peak": 1 },
+    ]);
+    eventually("their peaks without their cells", async || {
+        gate.keys("account").await.is_empty() && gate.get_admin("/v1/accounts").await == wanted
+    })
+    .await;
+    let first = gate.get_admin("/v1/accounts?top=1").await;
+    assert_eq!(first.as_array().map(Vec::len), Some(1), "{first}");
+    for query in ["top=0", "top=101", "top=all"] {
+        let refused = gate.ask_admin(&format!("/v1/accounts?{query}")).await;
+        assert_eq!(refused.status, 400, "{query}");
+        assert!(
+            refused.text().contains("from 1 to 100"),
+            "{}",
+            refused.text()
+        );
+    }
+    assert_eq!(gate.post_admin("/v1/accounts").await.status, 405);
 }
 
 // CONTRACT §5: the metrics of this stage are there, read from the cells, and no label is an account.
@@ -268,6 +311,7 @@ async fn a_token_guards_everything_but_the_probes() {
     let paths = [
         "/metrics",
         "/v1/status",
+        "/v1/accounts",
         "/v1/requests",
         "/v1/config",
         "/v1/limits/x/keys",

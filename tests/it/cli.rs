@@ -18,7 +18,8 @@ pub(crate) async fn tidegate(arguments: &[&str]) -> Ended {
     command
         .args(arguments)
         .stdin(Stdio::null())
-        .env_remove("TIDEGATE_CONFIG");
+        .env_remove("TIDEGATE_CONFIG")
+        .env_remove("TIDEGATE_ADMIN_TOKEN");
     let output = tokio::task::spawn_blocking(move || command.output())
         .await
         .unwrap()

@@ -21,6 +21,7 @@ mod queue;
 mod refuse;
 mod reload;
 mod streams;
+mod suggest;
 mod support;
 mod tidy;
 mod tls;

@@ -14,6 +14,7 @@ mod reload;
 mod shadow;
 mod simulation;
 mod tally;
+mod usage;
 mod waiting;
 
 use std::future::Future as _;
