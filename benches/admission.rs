@@ -225,6 +225,7 @@ fn class(account: AccountName) -> Class {
         group: None,
         priority: Priority::Normal,
         cost: 1,
+        is_retry: false,
         network: None,
         values: smallvec::SmallVec::new(),
     }

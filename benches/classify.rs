@@ -49,6 +49,7 @@ impl Matcher for Rules {
             groups: Vec::new(),
             keys: Vec::new(),
             values: Vec::new(),
+            retries: None,
         })
     }
 

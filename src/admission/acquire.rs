@@ -48,9 +48,11 @@ pub(super) struct Terms<'a> {
 
 impl Terms<'_> {
     #[inline]
-    fn applies(&self, limit: &Limit) -> bool {
-        self.ask
-            .is_none_or(|ask| !ask.left.contains(&limit.real.scope.id))
+    fn applies(&self, limit: &Limit, class: &Class) -> bool {
+        limit.counts(class)
+            && self
+                .ask
+                .is_none_or(|ask| !ask.left.contains(&limit.real.scope.id))
     }
 
     #[inline]
@@ -204,11 +206,12 @@ impl Registry {
         let mut wanted = SmallVec::<[Wanted; 6]>::new();
         for &index in &plan.enforced {
             let limit = &policy.limits[usize::from(index)];
-            if !terms.applies(limit) {
+            if !terms.applies(limit, class) {
                 continue;
             }
             let cell = self.find(policy, limit, &limit.real, class);
-            let max = terms.max(limit, class, cell.as_deref());
+            let budget = self.budget(policy, limit, class);
+            let max = budget.unwrap_or_else(|| terms.max(limit, class, cell.as_deref()));
             let in_flight = cell.as_deref().map_or(0, |cell| cell.in_use(max, now));
             let is_behind = cell
                 .as_deref()
@@ -271,7 +274,7 @@ impl Registry {
         let plan = policy.plan(class);
         let limit = |index: &u16| &policy.limits[usize::from(*index)];
         for limit in plan.enforced.iter().map(limit) {
-            if !terms.applies(limit) {
+            if !terms.applies(limit, class) {
                 continue;
             }
             if let Some(occupancy) = &limit.occupancy {
@@ -287,7 +290,8 @@ impl Registry {
                 }
             }
         }
-        for limit in plan.shadow.iter().map(limit) {
+        let shadow = plan.shadow.iter().map(limit);
+        for limit in shadow.filter(|limit| limit.counts(class)) {
             self.take_in_shadow(permit, policy, limit, class);
         }
         permit.account_in_flight = self.take_of_account(permit, policy, class);
@@ -335,7 +339,8 @@ impl Registry {
         }
         let lookup = policy.lookup(limit, &limit.paper, class);
         let paper = self.find_or_insert(&limit.paper, lookup);
-        let max = limit.max_of(class, Some(&paper));
+        let budget = self.budget(policy, limit, class);
+        let max = budget.unwrap_or_else(|| limit.max_of(class, Some(&paper)));
         let scope = &limit.real.scope;
         match self.take(permit, &limit.paper, lookup, paper, max, |_| true) {
             Ok(_) => scope.would_admit.fetch_add(1, Ordering::Relaxed),

@@ -237,6 +237,8 @@ pub struct Class {
     pub priority: Priority,
     /// How many places it takes in each limit; at least 1.
     pub cost: u32,
+    /// It was tried before.
+    pub is_retry: bool,
     /// Where it comes from; `None` behind a Unix socket.
     pub network: Option<ClientNetwork>,
     /// Header and path values that this generation's limits count on, in the order of [`super::Dimension::Value`].

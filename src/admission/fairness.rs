@@ -127,7 +127,7 @@ impl<P> Flows<P> {
         None
     }
 
-    /// The request of a priority that has waited longest, of accounts that hold no more than their part of the places.
+    /// The next request of the account that has waited longest, of those of a priority that hold no more than their part of the places.
     fn oldest(
         &self,
         priority: Priority,
@@ -137,7 +137,7 @@ impl<P> Flows<P> {
         let by_age = self.lanes[priority as usize].by_age.iter();
         by_age.take(LOOKS_MAX).find_map(|&(_, flow)| {
             let of = &self.flows[flow];
-            let entry = *of.entries.front()?;
+            let entry = self.turn_entry(flow);
             let all = u64::from(taken) + u64::from(entry.cost);
             let held = u64::from(occupied(&of.place));
             let is_within = held * self.weight <= all * u64::from(of.weight);

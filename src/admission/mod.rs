@@ -39,7 +39,7 @@ pub use class::{
 pub use key::{Dimension, Label};
 pub use ladder::{Ladder, Order, Overage, Queue, Slow, Step};
 pub use lease::{LeaseId, LeaseTerms, LeaseView, Leases};
-pub use moving::{AdaptiveUse, Follow, Moves};
+pub use moving::{AdaptiveUse, Follow, Moves, RetryBudget};
 pub use permit::{Outcome, Permit};
 pub use policy::{
     Guarantee, Guaranteed, Limit, LimitSettings, Mode, Policy, PolicyGroup, PolicyResource,

@@ -27,6 +27,8 @@ pub enum Moves {
     },
     /// A multiple of the most that a key held in the last finished interval.
     Follow(Follow),
+    /// A part of what the account has in flight. A limit that moves so counts retries only.
+    RetryBudget(RetryBudget),
     /// As many as latency allows; one number for each resource or upstream, where the limit counts by it.
     Adaptive(AdaptiveSettings),
 }
@@ -52,6 +54,25 @@ impl Follow {
         let wanted = (u64::from(peak) * u64::from(self.headroom_percent)).div_ceil(100);
         let wanted = u32::try_from(wanted).unwrap_or(u32::MAX);
         wanted.max(self.floor).min(self.ceiling)
+    }
+}
+
+/// How much of what an account has in flight may be retries: as Envoy's retry budgets, by concurrency and not by rate, so that it
+/// needs no clock and means the same for fast work and slow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RetryBudget {
+    /// Percent of it.
+    pub percent: u32,
+    /// Retries that it may have in any case.
+    pub floor: u32,
+}
+
+impl RetryBudget {
+    /// Retries of an account that has so much in flight.
+    #[must_use]
+    pub fn max(&self, account_in_flight: u32) -> u32 {
+        let part = u64::from(account_in_flight) * u64::from(self.percent) / 100;
+        u32::try_from(part).unwrap_or(u32::MAX).max(self.floor)
     }
 }
 
@@ -138,7 +159,7 @@ impl Moving {
         let current = || self.current.load(Ordering::Relaxed);
         match &self.rule {
             Moves::Follow(follow) => follow.max(cell.map_or(0, |cell| cell.count.last_peak())),
-            Moves::PerEndpoint { .. } => current(),
+            Moves::PerEndpoint { .. } | Moves::RetryBudget(_) => current(),
             Moves::Adaptive(_) => match self.learned.get(at) {
                 Some((_, adaptive)) => adaptive.limit(),
                 None => current(),
@@ -156,6 +177,22 @@ impl Moving {
     /// Puts a number in force; true if it has risen.
     fn set(&self, max: u32) -> bool {
         self.current.swap(max, Ordering::Relaxed) < max
+    }
+}
+
+impl Limit {
+    /// Whether it counts such requests: a retry budget counts retries only.
+    #[inline]
+    pub(super) fn counts(&self, class: &Class) -> bool {
+        class.is_retry || self.retry_budget().is_none()
+    }
+
+    #[inline]
+    fn retry_budget(&self) -> Option<&RetryBudget> {
+        match &self.moving.as_ref()?.rule {
+            Moves::RetryBudget(budget) => Some(budget),
+            _ => None,
+        }
     }
 }
 
@@ -235,6 +272,13 @@ impl Policy {
 }
 
 impl Registry {
+    /// Places that a limit leaves to a class by what its account has in flight, if they go by that.
+    #[inline]
+    pub(super) fn budget(&self, policy: &Policy, limit: &Limit, class: &Class) -> Option<u32> {
+        let budget = limit.retry_budget()?;
+        Some(budget.max(self.account_in_flight(policy, class)))
+    }
+
     /// Takes note of the time for those who wait.
     pub(super) fn note_time(&self, now: Option<Instant>) {
         if let Some(now) = now {

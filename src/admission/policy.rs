@@ -432,6 +432,7 @@ impl Policy {
             .iter()
             .chain(&plan.shadow)
             .map(|&index| &self.limits[usize::from(index)])
+            .filter(|limit| limit.counts(class))
     }
 
     /// The group of an account.

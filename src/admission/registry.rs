@@ -318,6 +318,7 @@ pub(super) fn free_cell(scope: &Arc<Scope>) -> Arc<Cell> {
         group: None,
         priority: super::Priority::Normal,
         cost: 1,
+        is_retry: false,
         network: None,
         values,
     };

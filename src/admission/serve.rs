@@ -340,6 +340,7 @@ mod loom_tests {
                     group: None,
                     priority: Priority::Normal,
                     cost: 1,
+                    is_retry: false,
                     network: None,
                     values: smallvec::SmallVec::new(),
                 },

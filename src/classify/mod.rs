@@ -5,11 +5,13 @@
 
 mod account;
 mod path;
+mod retry;
 mod rule;
 mod template;
 mod token;
 
 pub use account::{AccountSource, Peer, TrustedProxies};
+pub use retry::Retries;
 pub use rule::{Group, Matched, Resource, ResourceMatch, Rules, Settings, ValueSource};
 pub use template::{Template, TemplateError};
 pub use token::{Key, KeyError, KeySettings, TokenAlgorithm};

@@ -10,6 +10,7 @@ use smallvec::SmallVec;
 use super::Fault;
 use super::account::{AccountSource, Peer};
 use super::path::{NormalPath, decoded};
+use super::retry::Retries;
 use super::template::{Captures, Template};
 use super::token::Key;
 use crate::admission::{
@@ -81,6 +82,8 @@ pub struct Settings {
     pub keys: Vec<Key>,
     /// In the order of [`crate::admission::Dimension::Value`].
     pub values: Vec<ValueSource>,
+    /// How retries are told, if anybody wants to know.
+    pub retries: Option<Retries>,
 }
 
 impl Default for Settings {
@@ -93,6 +96,7 @@ impl Default for Settings {
             groups: Vec::new(),
             keys: Vec::new(),
             values: Vec::new(),
+            retries: None,
         }
     }
 }
@@ -159,12 +163,17 @@ impl Rules {
             self.groups.get(&account).copied()
         };
         let group_priority = group.map(|id| self.settings.groups[usize::from(id.0)].priority);
+        let retries = self.settings.retries.as_ref();
+        let is_retry = retries.is_some_and(|retries| retries.is_retry(&head.headers));
+        let priority = group_priority.map_or(resource.priority, |of| of.max(resource.priority));
         let class = Class {
             account,
             resource: ResourceId(id),
             upstream: resource.upstream,
             group,
-            priority: group_priority.map_or(resource.priority, |of| of.max(resource.priority)),
+            // Behind all first attempts, since whoever retries in overload adds to it.
+            priority: if is_retry { Priority::Low } else { priority },
+            is_retry,
             cost: resource.cost,
             network: peer.client_address(&head.headers).map(ClientNetwork::of),
             values: self.values(&head.headers, resource, &captures),

@@ -16,6 +16,7 @@ mod headers;
 mod keys;
 mod leak;
 mod lease;
+mod moving;
 mod proxy;
 mod queue;
 mod refuse;

@@ -8,6 +8,7 @@ mod accounts;
 mod limit;
 mod operate;
 mod resource;
+mod retries;
 mod scalar;
 mod server;
 mod upstream;
@@ -21,6 +22,7 @@ pub(super) use limit::{
 };
 pub(super) use operate::{AccessLog, Admin, LogFormat, Notify, Store};
 pub(super) use resource::{Departed, Match, Priority, Resource, Stream};
+pub(super) use retries::Retries;
 pub(super) use scalar::{At, Named, OffOr, OneOrMany, Scalar, Secret, Unbuilt};
 pub(super) use server::{HeaderNames, Listener, Server, Tls};
 pub(super) use upstream::{Balance, EjectionRules, HealthCheck, Protocol, Upstream};
@@ -70,6 +72,11 @@ pub(super) struct File {
     ///
     /// Default: none. Range: up to 1,000. Example: `[{ name: account, per: [account], max: 100 }]`.
     pub(super) limits: Option<Vec<Limit>>,
+    /// What is done with requests that were tried before.
+    ///
+    /// Default: nobody looks. Example: `{ budget: 20 }`.
+    #[serde(default, deserialize_with = "present")]
+    pub(super) retries: Option<At<Retries>>,
     /// Who is told when an account meets a limit: once per account, limit and episode. Not built yet.
     ///
     /// Default: nobody. Example: `{ url: "http://127.0.0.1:7000/over-limit" }`.

@@ -54,7 +54,7 @@ pub(super) fn limits(cx: &mut Context<'_>, section: &[file::Limit], known: &Know
         cx.bound("overrides", overrides, OVERRIDES_MAX, first.name.place);
     }
     for limit in section.iter().take(LIMITS_MAX) {
-        names.declare(cx, &limit.name, &[]);
+        names.declare(cx, &limit.name, &[super::retries::NAME]);
         let made = one(cx, limit, known, &mut all);
         all.settings.push(made);
         all.lines.push(limit.name.place.line);
@@ -118,11 +118,7 @@ fn one(
         moves,
         account_max,
         group_max,
-        mode: match limit.mode {
-            None | Some(file::Mode::Enforce) => Mode::Enforce,
-            Some(file::Mode::Shadow) => Mode::Shadow,
-            Some(file::Mode::Off) => Mode::Off,
-        },
+        mode: mode(limit.mode),
         ladder,
         counts_leases: match limit.leases.as_ref().map(|leases| leases.value) {
             None => counts_accounts,
@@ -130,6 +126,15 @@ fn one(
             Some(file::Leases::Skip) => false,
         },
         guaranteed,
+    }
+}
+
+/// What a limit does with what does not fit.
+pub(super) fn mode(word: Option<file::Mode>) -> Mode {
+    match word {
+        None | Some(file::Mode::Enforce) => Mode::Enforce,
+        Some(file::Mode::Shadow) => Mode::Shadow,
+        Some(file::Mode::Off) => Mode::Off,
     }
 }
 

@@ -10,6 +10,7 @@ mod ladder;
 mod limits;
 mod max;
 mod resources;
+mod retries;
 mod server;
 mod upstreams;
 
@@ -48,7 +49,8 @@ pub(super) fn resolve(cx: &mut Context<'_>, file: &File, path: &Path, hash: Stri
         default_upstream: default,
         accounts: &accounts,
     };
-    let limits = limits::limits(cx, file.limits.as_deref().unwrap_or_default(), &known);
+    let mut limits = limits::limits(cx, file.limits.as_deref().unwrap_or_default(), &known);
+    let retries = retries::retries(cx, file.retries.as_ref(), &mut limits);
     places.values = limits.value_places;
     places.identify = accounts.places;
     places.limits = limits.places;
@@ -84,6 +86,7 @@ pub(super) fn resolve(cx: &mut Context<'_>, file: &File, path: &Path, hash: Stri
             groups: accounts.groups,
             keys: keys.made,
             values: limits.values,
+            retries,
         },
         resource_lines: resources.lines,
         limit_lines: limits.lines,

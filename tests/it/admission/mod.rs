@@ -11,6 +11,7 @@ mod keys;
 mod ladder;
 mod moving;
 mod reload;
+mod retries;
 mod shadow;
 mod simulation;
 mod tally;
@@ -212,6 +213,7 @@ fn class(name: &str, resource: ResourceId) -> Class {
         group: name.starts_with("gold-").then_some(GOLD),
         priority: Priority::Normal,
         cost: 1,
+        is_retry: false,
         network: None,
         values: SmallVec::new(),
     }
