@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use divan::{AllocProfiler, Bencher, black_box};
 use http::{Method, Request, request};
 use regex::{Regex, RegexSet};
-use tidegate::admission::{AccountName, Priority, UpstreamId};
+use tidegate::admission::{AccountName, Cost, Priority, UpstreamId};
 use tidegate::classify::{AccountSource, Peer, Resource, ResourceMatch, Rules, Settings, Template};
 
 #[global_allocator]
@@ -38,7 +38,7 @@ impl Matcher for Rules {
                 ..ResourceMatch::default()
             }),
             upstream: UpstreamId(0),
-            cost: 1,
+            cost: Cost::Fixed(1),
             priority: Priority::Normal,
             is_exempt: false,
         };

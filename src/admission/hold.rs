@@ -21,8 +21,7 @@ pub(super) struct Scope {
     pub(super) id: u64,
     /// What its cells count.
     pub(super) counted: Counted,
-    /// Mean hold time in seconds, as bits of an `f64`; zero before the first sample.
-    mean_hold: AtomicU64,
+    pub(super) mean_hold: MeanHold,
     /// In shadow mode: how many it would have admitted, and how many refused.
     pub(super) would_admit: AtomicU64,
     pub(super) would_reject: AtomicU64,
@@ -40,7 +39,7 @@ impl Scope {
         Self {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             counted,
-            mean_hold: AtomicU64::new(0),
+            mean_hold: MeanHold::default(),
             would_admit: AtomicU64::new(0),
             would_reject: AtomicU64::new(0),
             counts_leases: AtomicBool::new(true),
@@ -49,9 +48,22 @@ impl Scope {
         }
     }
 
+    pub(super) fn mean_hold_seconds(&self) -> f64 {
+        self.mean_hold.seconds()
+    }
+}
+
+/// A mean hold time.
+#[derive(Debug, Default)]
+pub(super) struct MeanHold {
+    /// Seconds as bits of an `f64`; zero before the first sample.
+    bits: AtomicU64,
+}
+
+impl MeanHold {
     /// Learns from a finished permit. Simultaneous samples may overwrite each other.
     pub(super) fn learn(&self, held_seconds: f64) {
-        let mean = self.mean_hold_seconds();
+        let mean = self.seconds();
         if mean > 0.0 && fastrand::u32(..SAMPLED) != 0 {
             return;
         }
@@ -60,11 +72,17 @@ impl Scope {
         } else {
             held_seconds
         };
-        self.mean_hold.store(learned.to_bits(), Ordering::Relaxed);
+        self.bits.store(learned.to_bits(), Ordering::Relaxed);
     }
 
-    pub(super) fn mean_hold_seconds(&self) -> f64 {
-        f64::from_bits(self.mean_hold.load(Ordering::Relaxed))
+    pub(super) fn seconds(&self) -> f64 {
+        f64::from_bits(self.bits.load(Ordering::Relaxed))
+    }
+
+    /// Goes on where another has come to.
+    pub(super) fn carry_on(&self, other: &Self) {
+        self.bits
+            .store(other.bits.load(Ordering::Relaxed), Ordering::Relaxed);
     }
 }
 
@@ -75,15 +93,11 @@ mod tests {
     // G9: the drain rate follows what permits really take.
     #[test]
     fn the_mean_hold_time_converges_to_what_is_seen() {
-        let scope = Scope::new(Counted::InFlight);
-        scope.learn(9.0);
+        let mean = MeanHold::default();
+        mean.learn(9.0);
         for _ in 0..2_000 {
-            scope.learn(0.5);
+            mean.learn(0.5);
         }
-        assert!(
-            (scope.mean_hold_seconds() - 0.5).abs() < 0.05,
-            "{}",
-            scope.mean_hold_seconds()
-        );
+        assert!((mean.seconds() - 0.5).abs() < 0.05, "{}", mean.seconds());
     }
 }

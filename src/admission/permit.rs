@@ -81,7 +81,7 @@ impl Permit {
     /// The answer has begun: adaptive maxima learn how long that took, unless it says nothing about the work. Once; what comes
     /// later teaches nothing.
     pub fn answered(&mut self, outcome: Outcome, now: Instant) {
-        let latency = now.saturating_duration_since(self.taken_at);
+        let latency = self.held(now);
         for (adaptive, in_flight) in self.learners.drain(..) {
             adaptive.observe(Sample {
                 latency,
@@ -89,6 +89,12 @@ impl Permit {
                 outcome,
             });
         }
+    }
+
+    /// How long it has held its places.
+    #[must_use]
+    pub fn held(&self, now: Instant) -> std::time::Duration {
+        now.saturating_duration_since(self.taken_at)
     }
 
     /// The ids of the cells in which the permit holds places, and how many, for the auditor.
@@ -104,8 +110,10 @@ impl Permit {
             self.answered(outcome, now);
         }
         if outcome == Outcome::Success {
-            let held = now.saturating_duration_since(self.taken_at).as_secs_f64();
-            self.cells.iter().for_each(|cell| cell.scope.learn(held));
+            let held = self.held(now).as_secs_f64();
+            self.cells
+                .iter()
+                .for_each(|cell| cell.scope.mean_hold.learn(held));
         }
         if outcome != Outcome::Ignore {
             let tallied = self.cells.iter().filter_map(|cell| cell.tally.as_ref());

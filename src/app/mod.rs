@@ -245,6 +245,13 @@ fn generation(
             }
         })
         .collect();
+    for resource in &config.rules.resources {
+        let known = previous.map(|previous| &previous.rules.settings().resources);
+        let same = known.and_then(|known| known.iter().find(|of| of.name == resource.name));
+        if let Some(same) = same {
+            resource.cost.carry_on(&same.cost);
+        }
+    }
     let route = |resource| Route::new(resource, &upstreams, resources);
     Generation {
         number,

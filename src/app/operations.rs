@@ -74,7 +74,7 @@ impl Operations for Inner {
             json!({
                 "name": resource.name,
                 "exempt": resource.is_exempt,
-                "cost": resource.cost,
+                "cost": resource.cost.now(),
                 "in_flight": in_flight.get(&*resource.name).copied().unwrap_or(0),
                 "admitted": totals.admitted,
                 "rejected": totals.rejected,

@@ -14,7 +14,7 @@ use super::retry::Retries;
 use super::template::{Captures, Template};
 use super::token::Key;
 use crate::admission::{
-    AccountName, Class, ClientNetwork, GroupId, Priority, ResourceId, UpstreamId, Value,
+    AccountName, Class, ClientNetwork, Cost, GroupId, Priority, ResourceId, UpstreamId, Value,
 };
 
 /// What a resource's requests look like; everything that is set must fit.
@@ -40,7 +40,7 @@ pub struct Resource {
     /// Where they go.
     pub upstream: UpstreamId,
     /// Places each takes in every limit.
-    pub cost: u32,
+    pub cost: Cost,
     /// Who goes first.
     pub priority: Priority,
     /// Whether they are forwarded without being limited or identified.
@@ -174,7 +174,7 @@ impl Rules {
             // Behind all first attempts, since whoever retries in overload adds to it.
             priority: if is_retry { Priority::Low } else { priority },
             is_retry,
-            cost: resource.cost,
+            cost: resource.cost.now(),
             network: peer.client_address(&head.headers).map(ClientNetwork::of),
             values: self.values(&head.headers, resource, &captures),
         };

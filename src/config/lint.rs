@@ -129,12 +129,14 @@ fn costs_above_the_maximum(cx: &mut Context<'_>, config: &Config) {
         let max = own.chain(of_groups).fold(limit.max, u32::max);
         // A maximum of 0 is closed on purpose.
         let dear = covered(config, limit)
-            .find(|&index| max > 0 && config.rules.resources[index].cost > max);
+            .find(|&index| max > 0 && config.rules.resources[index].cost.now() > max);
         if let Some(index) = dear {
             let resource = &config.rules.resources[index];
             let message = format!(
                 "limit `{}` refuses every request of `{}`: each costs {} and there are {max} places",
-                limit.name, resource.name, resource.cost
+                limit.name,
+                resource.name,
+                resource.cost.now()
             );
             cx.warning("never_fits", *place, message)
                 .hint("raise `max`, or lower the resource's `cost`");

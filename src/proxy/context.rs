@@ -12,7 +12,7 @@ use super::connection::Connection;
 use super::gate::{Local, Names, Route};
 use super::settings::StreamPolicy;
 use super::upstream::Upstream;
-use crate::admission::{LeaseId, LeaseTerms, Outcome, Permit, Ticket, UpstreamId};
+use crate::admission::{Cost, LeaseId, LeaseTerms, Outcome, Permit, Ticket, UpstreamId};
 use crate::telemetry::{DecisionWord, Entered, Record, Request, State};
 
 /// Everything about one request.
@@ -244,8 +244,20 @@ impl Context {
             entered.release_places();
         }
         if let Hold::Own(permit) = std::mem::replace(&mut self.hold, Hold::None) {
-            permit.finish(self.outcome, now);
+            self.finish(permit, now);
         }
+    }
+
+    /// Gives the places back, and lets a learned cost know for how long they were held.
+    fn finish(&self, permit: Permit, now: Instant) {
+        let resources = &self.local.generation.rules.settings().resources;
+        let resource = self.resource.map(|index| &resources[usize::from(index)]);
+        if let Some(Cost::Learned(learned)) = resource.map(|resource| &resource.cost)
+            && self.outcome == Outcome::Success
+        {
+            learned.learn(permit.held(now));
+        }
+        permit.finish(self.outcome, now);
     }
 
     fn release_after(&mut self, bound: Duration) {
@@ -319,12 +331,12 @@ impl Drop for Context {
         drop(self.entered.take());
         match std::mem::replace(&mut self.hold, Hold::None) {
             Hold::None => {}
-            Hold::Own(permit) => permit.finish(self.outcome, now),
+            Hold::Own(permit) => self.finish(permit, now),
             Hold::Timed(slot, timer) => {
                 timer.abort();
                 let permit = slot.lock().take();
                 if let Some(permit) = permit {
-                    permit.finish(self.outcome, now);
+                    self.finish(permit, now);
                 }
             }
         }

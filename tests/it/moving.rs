@@ -1,5 +1,7 @@
 //! Maxima that move, before real upstreams: with their health, with their latency, and with what an account has in flight.
 
+use std::time::Duration;
+
 use serde_json::Value;
 
 use crate::support::client::{self, by};
@@ -90,4 +92,30 @@ async fn retries_go_last_and_keep_to_their_budget() {
     origin.open();
     assert_eq!(retry.response().await.status, 200);
     gate.until_idle().await;
+}
+
+// G16: what a kind of request costs follows how long such requests hold their places.
+#[tokio::test]
+async fn a_learned_cost_follows_real_hold_times() {
+    let origin = held_origin();
+    let yaml = "resources: [{ name: slow, match: { path: /slow }, cost: { per: 1ms, most: 5 } }]\n\
+                limits: [{ name: paced, per: [resource], max: 6, count: { starts_per: 1h } }]";
+    let gate = sidecar(yaml).before(&origin).start().await;
+    let cost = |status: &Value| status["resources"][0]["cost"].clone();
+    let mut first = gate.connect().await;
+    first.send_get("/slow", &by("A")).await;
+    origin.until_in_flight(1).await;
+    let status = gate.get_admin("/v1/status").await;
+    assert_eq!(cost(&status), 1, "nothing was learned");
+    // It holds its place for many times the unit.
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    origin.open();
+    assert_eq!(first.response().await.status, 200);
+    gate.wait_until("the lesson", |status| cost(status) == 5)
+        .await;
+    assert_eq!(gate.get("/slow", "A").await.status, 200, "1 + 5 are 6");
+    assert_eq!(gate.get("/slow", "A").await.status, 429);
+    gate.reloaded_with(&yaml.replace("most: 5", "most: 4"))
+        .await;
+    assert_eq!(cost(&gate.get_admin("/v1/status").await), 4);
 }

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
 
 use super::resource::Priority;
-use super::scalar::{At, Scalar, Unbuilt, from_map};
+use super::scalar::{At, NumberOr, Scalar, Unbuilt};
 
 /// How much may be in flight for a key.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -30,7 +30,7 @@ pub(in crate::config) struct Limit {
     ///
     /// Required. Range: 0 to 1,000,000,000. Example: `100`.
     #[schemars(extend("x-kind" = "number"))]
-    pub(in crate::config) max: At<Max>,
+    pub(in crate::config) max: At<NumberOr<MovingMax>>,
     /// The only resources it covers.
     ///
     /// Default: all. Example: `[calls]`.
@@ -321,15 +321,6 @@ impl JsonSchema for Per {
     }
 }
 
-/// How many places a key has.
-#[derive(Debug)]
-pub(in crate::config) enum Max {
-    /// So many.
-    Fixed(Scalar),
-    /// As many as a rule says.
-    Moving(Box<MovingMax>),
-}
-
 /// A maximum that moves, by one of these rules.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -395,51 +386,4 @@ pub(in crate::config) struct Follow {
     /// Default: `200`. Range: 101 to 1,000. Example: `150`.
     #[schemars(extend("x-kind" = "number"))]
     pub(in crate::config) headroom: Option<At<Scalar>>,
-}
-
-impl<'de> Deserialize<'de> for Max {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct MaxVisitor;
-        impl<'de> Visitor<'de> for MaxVisitor {
-            type Value = Max;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a number of places")
-            }
-            fn visit_u64<E>(self, number: u64) -> Result<Max, E> {
-                Ok(Max::Fixed(Scalar(number.to_string())))
-            }
-            fn visit_i64<E>(self, number: i64) -> Result<Max, E> {
-                Ok(Max::Fixed(Scalar(number.to_string())))
-            }
-            fn visit_f64<E>(self, number: f64) -> Result<Max, E> {
-                Ok(Max::Fixed(Scalar(number.to_string())))
-            }
-            fn visit_bool<E>(self, word: bool) -> Result<Max, E> {
-                Ok(Max::Fixed(Scalar(
-                    if word { "on" } else { "off" }.to_owned(),
-                )))
-            }
-            fn visit_str<E>(self, text: &str) -> Result<Max, E> {
-                Ok(Max::Fixed(Scalar(text.to_owned())))
-            }
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Max, A::Error> {
-                from_map(map).map(|rule| Max::Moving(Box::new(rule)))
-            }
-        }
-        deserializer.deserialize_any(MaxVisitor)
-    }
-}
-
-impl JsonSchema for Max {
-    fn inline_schema() -> bool {
-        true
-    }
-    fn schema_name() -> Cow<'static, str> {
-        "Max".into()
-    }
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        let moving = generator.subschema_for::<MovingMax>();
-        json_schema!({ "anyOf": [{ "type": "integer", "minimum": 0, "maximum": 1_000_000_000 }, moving] })
-    }
 }

@@ -17,13 +17,12 @@ pub(super) use accounts::{
     Accounts, Algorithm, BasicAuth, ClientCertificate, Group, Identify, Key,
 };
 pub(super) use limit::{
-    Adaptive, Admit, Count, Follow, Leases, Limit, Max, Mode, MovingMax, Order, Per, Queue, Slow,
-    Step,
+    Adaptive, Admit, Count, Follow, Leases, Limit, Mode, MovingMax, Order, Per, Queue, Slow, Step,
 };
 pub(super) use operate::{AccessLog, Admin, LogFormat, Notify, Store};
 pub(super) use resource::{Departed, Match, Priority, Resource, Stream};
 pub(super) use retries::Retries;
-pub(super) use scalar::{At, Named, OffOr, OneOrMany, Scalar, Secret, Unbuilt};
+pub(super) use scalar::{At, Named, NumberOr, OffOr, OneOrMany, Scalar, Secret, Unbuilt};
 pub(super) use server::{HeaderNames, Listener, Server, Tls};
 pub(super) use upstream::{Balance, EjectionRules, HealthCheck, Protocol, Upstream};
 

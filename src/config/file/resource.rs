@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::scalar::{At, Named, OneOrMany, Scalar};
+use super::scalar::{At, Named, NumberOr, OneOrMany, Scalar};
 
 /// One kind of thing that requests act on.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -22,11 +22,12 @@ pub(in crate::config) struct Resource {
     ///
     /// Default: the default upstream. Example: `api`.
     pub(in crate::config) upstream: Option<At<String>>,
-    /// How many places a request takes in each limit.
+    /// How many places a request takes in each limit. `{ per: 100ms, most: 10 }` takes one for each so long that such requests held their
+    /// places of late, on average; it is meant for limits on starts and completions, which else take long work for short.
     ///
     /// Default: `1`. Range: 1 to 1,000,000. Example: `5`.
     #[schemars(extend("x-kind" = "number"))]
-    pub(in crate::config) cost: Option<At<Scalar>>,
+    pub(in crate::config) cost: Option<At<NumberOr<LearnedCost>>>,
     /// Who goes first when not everybody can.
     ///
     /// Default: `normal`. Example: `high`.
@@ -49,6 +50,22 @@ pub(in crate::config) struct Resource {
     ///
     /// Default: `false`. Example: `true`.
     pub(in crate::config) exempt: Option<bool>,
+}
+
+/// A cost that is learned from how long requests hold their places; 1 until something was learned.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct LearnedCost {
+    /// The time that costs one place.
+    ///
+    /// Required. Range: 1ms to 1h. Example: `100ms`.
+    #[schemars(extend("x-kind" = "duration"))]
+    pub(in crate::config) per: At<Scalar>,
+    /// The most that a request takes.
+    ///
+    /// Default: `10`. Range: 2 to 1,000. Example: `20`.
+    #[schemars(extend("x-kind" = "number"))]
+    pub(in crate::config) most: Option<At<Scalar>>,
 }
 
 /// What a resource's requests look like.

@@ -277,3 +277,59 @@ impl<T: JsonSchema> JsonSchema for OffOr<T> {
         json_schema!({ "anyOf": [map, { "enum": ["off", false] }] })
     }
 }
+
+/// A number of places, or the rule by which it is found.
+#[derive(Debug)]
+pub(in crate::config) enum NumberOr<T> {
+    /// So many.
+    Number(Scalar),
+    /// As many as a rule says.
+    Map(Box<T>),
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for NumberOr<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct NumberVisitor<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for NumberVisitor<T> {
+            type Value = NumberOr<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a number of places")
+            }
+            fn visit_u64<E>(self, number: u64) -> Result<NumberOr<T>, E> {
+                Ok(NumberOr::Number(Scalar(number.to_string())))
+            }
+            fn visit_i64<E>(self, number: i64) -> Result<NumberOr<T>, E> {
+                Ok(NumberOr::Number(Scalar(number.to_string())))
+            }
+            fn visit_f64<E>(self, number: f64) -> Result<NumberOr<T>, E> {
+                Ok(NumberOr::Number(Scalar(number.to_string())))
+            }
+            fn visit_bool<E>(self, word: bool) -> Result<NumberOr<T>, E> {
+                Ok(NumberOr::Number(Scalar(
+                    if word { "on" } else { "off" }.to_owned(),
+                )))
+            }
+            fn visit_str<E>(self, text: &str) -> Result<NumberOr<T>, E> {
+                Ok(NumberOr::Number(Scalar(text.to_owned())))
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<NumberOr<T>, A::Error> {
+                from_map(map).map(|rule| NumberOr::Map(Box::new(rule)))
+            }
+        }
+        deserializer.deserialize_any(NumberVisitor(PhantomData))
+    }
+}
+
+impl<T: JsonSchema> JsonSchema for NumberOr<T> {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> Cow<'static, str> {
+        format!("NumberOr_{}", T::schema_name()).into()
+    }
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let map = generator.subschema_for::<T>();
+        json_schema!({ "anyOf": [{ "type": "integer", "minimum": 0, "maximum": 1_000_000_000 }, map] })
+    }
+}

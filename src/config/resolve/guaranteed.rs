@@ -3,7 +3,7 @@
 use super::context::Context;
 use super::limits::{Known, PLACES_MAX};
 use crate::admission::{GroupId, Guarantee, Guaranteed};
-use crate::config::file::{self, Max};
+use crate::config::file::{self, NumberOr};
 
 /// Each is looked at whenever a place falls free while somebody waits.
 const GUARANTEES_MAX: usize = 16;
@@ -53,7 +53,7 @@ pub(super) fn guaranteed(
     }
     let sum = made.iter().fold(0u32, |sum, of| sum.saturating_add(of.min));
     let has_one_key = limit.per.as_ref().is_none_or(Vec::is_empty);
-    if sum > max && has_one_key && matches!(limit.max.value, Max::Fixed(_)) {
+    if sum > max && has_one_key && matches!(limit.max.value, NumberOr::Number(_)) {
         cx.error(
             "contradiction",
             limit.name.place,

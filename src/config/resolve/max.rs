@@ -4,7 +4,7 @@ use super::context::Context;
 use super::limits::{Known, PLACES_MAX};
 use crate::admission::{AdaptiveSettings, Dimension, Follow, Moves, UpstreamId};
 use crate::config::diagnostic::Place;
-use crate::config::file::{self, At, Max, MovingMax};
+use crate::config::file::{self, At, MovingMax, NumberOr};
 
 /// Places for each endpoint; with 256 endpoints still a number of places.
 const EACH_MAX: u32 = 1_000_000;
@@ -20,14 +20,14 @@ pub(super) fn max(
 ) -> (u32, Option<Moves>) {
     let place = limit.max.place;
     match &limit.max.value {
-        Max::Fixed(text) => {
+        NumberOr::Number(text) => {
             let value = At {
                 value: text.clone(),
                 place,
             };
             (cx.count("max", Some(&value), 0, 0..=PLACES_MAX), None)
         }
-        Max::Moving(rule) => moving(cx, limit, rule, known, per),
+        NumberOr::Map(rule) => moving(cx, limit, rule, known, per),
     }
 }
 

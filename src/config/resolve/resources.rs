@@ -1,13 +1,14 @@
 //! The section `resources`: what requests act on, and what the data plane does with their responses.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::Method;
 
 use super::context::{Context, Names};
-use crate::admission::{PolicyResource, Priority, UpstreamId};
+use crate::admission::{Cost, LearnedCost, PolicyResource, Priority, UpstreamId};
 use crate::classify::{Resource, ResourceMatch, Template};
-use crate::config::file::{self, At, OneOrMany};
+use crate::config::file::{self, At, NumberOr, OneOrMany};
 use crate::proxy::{Departed, ResourceSettings, StreamPolicy};
 
 const RESOURCES_MAX: usize = 1_000;
@@ -64,7 +65,7 @@ pub(super) fn resources(
         name: OTHER.to_owned(),
         matches: None,
         upstream: id(default_upstream),
-        cost: 1,
+        cost: Cost::Fixed(1),
         priority: Priority::Normal,
         is_exempt: false,
     };
@@ -116,9 +117,30 @@ fn rule(cx: &mut Context<'_>, resource: &file::Resource, upstream: UpstreamId) -
         name: resource.name.value.clone(),
         matches: Some(matches(cx, &resource.matches)),
         upstream,
-        cost: cx.count("cost", resource.cost.as_ref(), 1, 1..=1_000_000),
+        cost: cost(cx, resource),
         priority: resource.priority.map_or(Priority::Normal, priority),
         is_exempt: resource.exempt.unwrap_or(false),
+    }
+}
+
+fn cost(cx: &mut Context<'_>, resource: &file::Resource) -> Cost {
+    let Some(At { value, place }) = &resource.cost else {
+        return Cost::Fixed(1);
+    };
+    match value {
+        NumberOr::Number(text) => {
+            let value = At {
+                value: text.clone(),
+                place: *place,
+            };
+            Cost::Fixed(cx.count("cost", Some(&value), 1, 1..=1_000_000))
+        }
+        NumberOr::Map(learned) => {
+            let range = Duration::from_millis(1)..=Duration::from_hours(1);
+            let unit = cx.duration("per", Some(&learned.per), Duration::from_secs(1), range);
+            let most = cx.count("most", learned.most.as_ref(), 10, 2..=1_000);
+            Cost::Learned(Arc::new(LearnedCost::new(unit, most)))
+        }
     }
 }
 
