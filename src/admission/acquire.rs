@@ -263,7 +263,7 @@ impl Registry {
         Ok(permit)
     }
 
-    /// Counts what has no maximum: what each account holds of shared keys, guarantees, shadows, and the account itself.
+    /// Counts what has no maximum: what each account holds of shared keys, guarantees, shadows, candidates, and the account itself.
     fn settle(&self, permit: &mut Permit, policy: &Policy, class: &Class, terms: Terms<'_>) {
         let plan = policy.plan(class);
         let limit = |index: &u16| &policy.limits[usize::from(*index)];
@@ -287,11 +287,14 @@ impl Registry {
         for limit in plan.shadow.iter().map(limit) {
             self.take_in_shadow(permit, policy, limit, class);
         }
+        if !plan.trials.is_empty() {
+            self.try_candidates(permit, policy, class);
+        }
         permit.account_in_flight = self.take_of_account(permit, policy, class);
     }
 
     /// Takes one cell into the permit; a removed one is looked up again. Gives what is in flight then.
-    fn take(
+    pub(super) fn take(
         &self,
         permit: &mut Permit,
         counting: &Counting,
@@ -419,6 +422,7 @@ pub(super) fn tell(
     let mut story = Box::new(ask.story.clone());
     if let Some(told) = told {
         story.mark = told.mark.or(story.mark);
+        story.candidates_would_reject = told.candidates_would_reject;
     }
     Some(story)
 }

@@ -56,6 +56,8 @@ pub struct Story {
     pub rerouted: Option<UpstreamId>,
     /// It went over a limit, with this mark.
     pub mark: Option<Arc<str>>,
+    /// The candidates that would have refused it, in the order of the file.
+    pub candidates_would_reject: Box<[Arc<str>]>,
 }
 
 impl Ask {

@@ -6,6 +6,7 @@
 
 mod acquire;
 mod ask;
+mod candidate;
 mod cell;
 mod class;
 mod fairness;
@@ -21,12 +22,14 @@ mod policy;
 mod registry;
 mod rejection;
 mod serve;
+mod sketch;
 mod snapshot;
 mod sync;
 mod tally;
 mod waiting;
 
 pub use ask::{Ask, Story};
+pub use candidate::{Candidate, CandidateSettings, WouldReject};
 pub use class::{
     AccountName, AccountNameError, Class, ClientNetwork, GroupId, Priority, ResourceId, UpstreamId,
     Value,
@@ -42,7 +45,7 @@ pub use policy::{
 };
 pub use registry::Registry;
 pub use rejection::{Reason, Rejection};
-pub use snapshot::{KeyUse, LimitUse, Snapshot};
+pub use snapshot::{CandidateUse, KeyUse, LimitUse, Snapshot};
 pub use tally::Counted;
 pub use waiting::{Ticket, Turn, Wait};
 

@@ -85,7 +85,7 @@ impl Moving {
 impl Policy {
     /// Has limits that count places by endpoint follow the endpoints that are healthy now; gives the limits that have risen.
     pub fn follow_endpoints(&self, healthy: impl Fn(UpstreamId) -> usize) -> Vec<&Limit> {
-        let risen = self.limits.iter().filter(|limit| {
+        let risen = self.every_limit().filter(|limit| {
             let Some(moving) = &limit.moving else {
                 return false;
             };

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
+use super::candidate::{Candidate, CandidateSettings};
 use super::cell::Cell;
 use super::class::{AccountName, Class, GroupId, ResourceId, UpstreamId};
 use super::hold::Scope;
@@ -157,6 +158,8 @@ pub struct PolicySettings {
     pub groups: Vec<PolicyGroup>,
     /// In the order of the file.
     pub limits: Vec<LimitSettings>,
+    /// Sets of limits that are tried on paper, in the order of the file.
+    pub candidates: Vec<CandidateSettings>,
 }
 
 /// One limit at work.
@@ -198,6 +201,7 @@ pub(super) struct Labels {
 #[derive(Debug)]
 pub struct Policy {
     pub(super) limits: Vec<Limit>,
+    pub(super) candidates: Vec<Candidate>,
     pub(super) labels: Labels,
     pub(super) plans: Vec<Plan>,
     /// For upstreams that requests may be sent to instead of their resource's own.
@@ -217,7 +221,7 @@ impl Counting {
 }
 
 impl Limit {
-    fn new(settings: LimitSettings, previous: Option<&Self>) -> Self {
+    pub(super) fn new(settings: LimitSettings, previous: Option<&Self>) -> Self {
         let (real, paper) = match previous {
             Some(same) => (same.real.clone(), same.paper.clone()),
             None => {
@@ -252,6 +256,7 @@ impl Limit {
     }
 
     /// The guarantee that a class falls under: its account's own, else its group's.
+    #[inline]
     pub(super) fn share_of(&self, class: &Class) -> Option<usize> {
         let guaranteed = &self.settings.guaranteed;
         if guaranteed.is_empty() {
@@ -344,9 +349,12 @@ impl Policy {
                 Limit::new(limit, same)
             })
             .collect();
+        let candidates = Candidate::all(settings.candidates, previous);
         let plan = |(resource, id): (&PolicyResource, u16), upstream| {
-            let covering = if resource.is_exempt { &[] } else { &*limits };
-            Plan::new(covering, ResourceId(id), upstream)
+            if resource.is_exempt {
+                return Plan::new(&[], &[], ResourceId(id), upstream);
+            }
+            Plan::new(&limits, &candidates, ResourceId(id), upstream)
         };
         let resources = || settings.resources.iter().zip(0..);
         let plans = resources().map(|of| plan(of, of.0.upstream)).collect();
@@ -392,6 +400,7 @@ impl Policy {
                     .collect(),
             },
             limits,
+            candidates,
         }
     }
 

@@ -191,8 +191,7 @@ impl Registry {
     pub fn turn_peaks(&self, policy: &Policy) {
         self.each_cell(|cell| cell.count.turn_peak());
         let only = policy
-            .limits
-            .iter()
+            .every_limit()
             .filter_map(|limit| limit.real.only.as_deref());
         only.for_each(|cell| cell.count.turn_peak());
         let follows = |limit: &&Limit| matches!(limit.settings.moves, Some(Moves::Follow(_)));
@@ -220,8 +219,7 @@ impl Registry {
         };
         self.each_cell(&mut visit_cell);
         let countings = policy
-            .limits
-            .iter()
+            .every_limit()
             .flat_map(|limit| [&limit.real, &limit.paper]);
         countings
             .filter_map(|counting| counting.only.as_deref())

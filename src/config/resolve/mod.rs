@@ -69,6 +69,7 @@ pub(super) fn resolve(cx: &mut Context<'_>, file: &File, path: &Path, hash: Stri
             .map(policy_group)
             .collect(),
         limits: limits.settings,
+        candidates: Vec::new(),
     };
     Config {
         server,

@@ -3,6 +3,7 @@
 //! A [`World`] is a registry, the policy of the moment and a manual clock. Never sleeps, never reads the
 //! machine's clock except to bound how long a churn runs.
 
+mod candidates;
 mod exact;
 mod fairness;
 mod keys;
@@ -151,6 +152,7 @@ fn settings(limits: &[LimitSettings], weight_of_gold: u32) -> PolicySettings {
             weight: weight_of_gold,
         }],
         limits: limits.to_vec(),
+        candidates: Vec::new(),
     }
 }
 
