@@ -94,6 +94,7 @@ impl Tidegate {
             upstreams: vec!["api".into()],
             groups: Vec::new(),
             limits,
+            candidates: Vec::new(),
         };
         let now = Clock::manual().now();
         Self {

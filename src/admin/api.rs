@@ -10,7 +10,7 @@ use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use serde_json::{Value, json};
 
-use super::{Ask, Operations, guard, lease};
+use super::{Ask, Operations, candidate, guard, lease};
 use crate::admission::{AdaptiveUse, Reason, Registry};
 use crate::telemetry::State;
 
@@ -21,8 +21,7 @@ pub(super) const BODY_MAX: usize = 64 * 1024;
 /// Most rows of a list.
 const ROWS_MAX: usize = 1_000;
 /// Rows of a list for whoever does not say.
-const KEYS_DEFAULT: usize = 20;
-const ACCOUNTS_DEFAULT: usize = 20;
+const TOP_DEFAULT: usize = 20;
 const REQUESTS_DEFAULT: usize = 100;
 
 /// Answers one call.
@@ -48,6 +47,10 @@ pub(super) async fn answer(operations: &dyn Operations, request: Request<Incomin
         (["v1", "status"], "GET" | "HEAD") => json_answer(StatusCode::OK, &status(operations)),
         (["v1", "limits", name, "keys"], "GET" | "HEAD") => keys(operations, name, &query),
         (["v1", "accounts"], "GET" | "HEAD") => accounts(operations, &query),
+        (["v1", "candidates"], "GET" | "HEAD") => match query.number("top", TOP_DEFAULT) {
+            Ok(top) => candidate::list(operations, top),
+            Err(()) => problem(StatusCode::BAD_REQUEST, "`top` is a number from 1 to 1000"),
+        },
         (["v1", "requests"], "GET" | "HEAD") => requests(operations, &query),
         (["v1", "leases"], "GET" | "HEAD") => match query.number("limit", REQUESTS_DEFAULT) {
             Ok(rows_max) => lease::list(operations, rows_max),
@@ -79,7 +82,7 @@ pub(super) async fn answer(operations: &dyn Operations, request: Request<Incomin
             ["metrics"]
             | [
                 "v1",
-                "status" | "accounts" | "requests" | "leases" | "config",
+                "status" | "accounts" | "candidates" | "requests" | "leases" | "config",
             ]
             | ["v1", "limits", _, "keys"],
             _,
@@ -89,7 +92,7 @@ pub(super) async fn answer(operations: &dyn Operations, request: Request<Incomin
         (["v1", "leases", _, "renew"], _) => not_allowed("POST"),
         _ => problem(
             StatusCode::NOT_FOUND,
-            "there are /live /ready /metrics /v1/status /v1/limits/{name}/keys /v1/accounts \
+            "there are /live /ready /metrics /v1/status /v1/limits/{name}/keys /v1/accounts /v1/candidates \
              /v1/requests /v1/leases /v1/config, POST /v1/reload /v1/explain /v1/leases/{id}/renew, \
              and DELETE /v1/requests/{id} /v1/leases/{id}",
         ),
@@ -171,7 +174,7 @@ fn keys(operations: &dyn Operations, name: &str, query: &Query<'_>) -> Answer {
             "no limit has that name; /v1/status lists them",
         );
     };
-    let Ok(top) = query.number("top", KEYS_DEFAULT) else {
+    let Ok(top) = query.number("top", TOP_DEFAULT) else {
         return problem(StatusCode::BAD_REQUEST, "`top` is a number from 1 to 1000");
     };
     let rows = operations.registry().keys(&policy, limit, top);
@@ -194,7 +197,7 @@ fn keys(operations: &dyn Operations, name: &str, query: &Query<'_>) -> Answer {
 /// The largest users of the last complete interval.
 fn accounts(operations: &dyn Operations, query: &Query<'_>) -> Answer {
     let rows_max = Registry::ACCOUNTS_MAX;
-    let Ok(top) = query.number_up_to("top", ACCOUNTS_DEFAULT, rows_max) else {
+    let Ok(top) = query.number_up_to("top", TOP_DEFAULT, rows_max) else {
         let detail = format!(
             "`top` is a number from 1 to {rows_max}: no more are remembered of accounts that left"
         );

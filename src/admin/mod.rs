@@ -5,6 +5,7 @@
 //! bounded; a panic in a handler is a 500. Never knows how requests are forwarded, nor the configuration file.
 
 mod api;
+mod candidate;
 mod guard;
 mod host;
 mod lease;

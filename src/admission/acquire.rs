@@ -16,8 +16,9 @@ use super::cell::{Cell, Take};
 use super::class::Class;
 use super::key::Lookup;
 use super::ladder::Step;
+use super::limit::{Counting, Limit};
 use super::permit::Awaited;
-use super::policy::{Counting, Limit, Policy};
+use super::policy::Policy;
 use super::registry::Registry;
 use super::{Decision, Permit, Reason, Rejection};
 
@@ -269,7 +270,7 @@ impl Registry {
         Ok(permit)
     }
 
-    /// Counts what has no maximum: what each account holds of shared keys, guarantees, shadows, and the account itself.
+    /// Counts what has no maximum: what each account holds of shared keys, guarantees, shadows, candidates, and the account itself.
     fn settle(&self, permit: &mut Permit, policy: &Policy, class: &Class, terms: Terms<'_>) {
         let plan = policy.plan(class);
         let limit = |index: &u16| &policy.limits[usize::from(*index)];
@@ -294,11 +295,14 @@ impl Registry {
         for limit in shadow.filter(|limit| limit.counts(class)) {
             self.take_in_shadow(permit, policy, limit, class);
         }
+        if !plan.trials.is_empty() {
+            self.try_candidates(permit, policy, class);
+        }
         permit.account_in_flight = self.take_of_account(permit, policy, class);
     }
 
     /// Takes one cell into the permit; a removed one is looked up again. Gives what is in flight then.
-    fn take(
+    pub(super) fn take(
         &self,
         permit: &mut Permit,
         counting: &Counting,
@@ -429,6 +433,7 @@ pub(super) fn tell(
     let mut story = Box::new(ask.story.clone());
     if let Some(told) = told {
         story.mark = told.mark.or(story.mark);
+        story.candidates_would_reject = told.candidates_would_reject;
     }
     Some(story)
 }

@@ -11,7 +11,8 @@ use smallvec::SmallVec;
 use super::cell::Cell;
 use super::class::{Class, UpstreamId};
 use super::ladder::{Overage, Step};
-use super::policy::{Limit, Policy};
+use super::limit::Limit;
+use super::policy::Policy;
 use super::rejection::Reason;
 
 /// A request that did not fit at once.
@@ -26,9 +27,9 @@ pub struct Ask {
     pub(super) queue_deadline: Option<Instant>,
     /// Its place in the order of arrival, from its first queue on.
     pub(super) serial: Option<u64>,
-    tried: SmallVec<[Tried; 2]>,
+    tried: SmallVec<[Tried; 1]>,
     /// Limits that it may go over.
-    pub(super) raised: SmallVec<[(u64, Overage); 1]>,
+    pub(super) raised: Vec<(u64, Overage)>,
     /// Limits that sent it to another upstream, and no longer apply.
     pub(super) left: SmallVec<[u64; 1]>,
     pub(super) story: Story,
@@ -56,6 +57,8 @@ pub struct Story {
     pub rerouted: Option<UpstreamId>,
     /// It went over a limit, with this mark.
     pub mark: Option<Arc<str>>,
+    /// The candidates that would have refused it, in the order of the file.
+    pub candidates_would_reject: Box<[Arc<str>]>,
 }
 
 impl Ask {
@@ -73,7 +76,7 @@ impl Ask {
             queue_deadline: None,
             serial: None,
             tried: SmallVec::new(),
-            raised: SmallVec::new(),
+            raised: Vec::new(),
             left: SmallVec::new(),
             story: Story::default(),
         })

@@ -15,7 +15,7 @@ use super::ask::Ask;
 use super::cell::Cell;
 use super::flows::{Entry, Flows, Owner};
 use super::ladder::{Order, Queue, Slow};
-use super::policy::Limit;
+use super::limit::Limit;
 use super::registry::Registry;
 use super::waiting::{After, Left, Line, Stage, State, Turn, WAITERS_MAX, Wait, occupied};
 

@@ -7,6 +7,7 @@
 mod acquire;
 mod adaptive;
 mod ask;
+mod candidate;
 mod cell;
 mod class;
 mod cost;
@@ -17,6 +18,7 @@ mod join;
 mod key;
 mod ladder;
 mod lease;
+mod limit;
 mod moving;
 mod occupancy;
 mod permit;
@@ -25,6 +27,7 @@ mod policy;
 mod registry;
 mod rejection;
 mod serve;
+mod sketch;
 mod snapshot;
 mod sync;
 mod tally;
@@ -33,6 +36,7 @@ mod waiting;
 
 pub use adaptive::{Adaptive, AdaptiveDecision, AdaptiveNumbers, AdaptiveSettings, Sample};
 pub use ask::{Ask, Story};
+pub use candidate::{Candidate, CandidateSettings, WouldReject};
 pub use class::{
     AccountName, AccountNameError, Class, ClientNetwork, GroupId, Priority, ResourceId, UpstreamId,
     Value,
@@ -41,15 +45,13 @@ pub use cost::{Cost, LearnedCost};
 pub use key::{Dimension, Label};
 pub use ladder::{Ladder, Order, Overage, Queue, Slow, Step};
 pub use lease::{LeaseId, LeaseTerms, LeaseView, Leases};
+pub use limit::{Guarantee, Guaranteed, Limit, LimitSettings, Mode};
 pub use moving::{AdaptiveUse, Follow, Moves, RetryBudget};
 pub use permit::{Outcome, Permit};
-pub use policy::{
-    Guarantee, Guaranteed, Limit, LimitSettings, Mode, Policy, PolicyGroup, PolicyResource,
-    PolicySettings,
-};
+pub use policy::{Policy, PolicyGroup, PolicyResource, PolicySettings};
 pub use registry::Registry;
 pub use rejection::{Reason, Rejection};
-pub use snapshot::{KeyUse, LimitUse, Snapshot};
+pub use snapshot::{CandidateUse, KeyUse, LimitUse, Snapshot};
 pub use tally::Counted;
 pub use usage::AccountUse;
 pub use waiting::{Ticket, Turn, Wait};

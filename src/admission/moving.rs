@@ -12,7 +12,8 @@ use super::adaptive::{Adaptive, AdaptiveNumbers, AdaptiveSettings};
 use super::cell::Cell;
 use super::class::{Class, UpstreamId};
 use super::key::Dimension;
-use super::policy::{Limit, LimitSettings, Policy, PolicyResource};
+use super::limit::{Limit, LimitSettings};
+use super::policy::{Policy, PolicyResource};
 use super::registry::Registry;
 
 /// How a maximum moves.
@@ -257,7 +258,7 @@ impl Policy {
 
     /// Has limits that count places by endpoint follow the endpoints that are healthy now; gives the limits that have risen.
     pub fn follow_endpoints(&self, healthy: impl Fn(UpstreamId) -> usize) -> Vec<&Limit> {
-        let risen = self.limits.iter().filter(|limit| {
+        let risen = self.every_limit().filter(|limit| {
             let Some(moving) = &limit.moving else {
                 return false;
             };

@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use super::class::Class;
 use super::key::{Dimension, Lookup};
-use super::policy::{Counting, Limit, LimitSettings, Mode, Policy};
+use super::limit::{Counting, Limit, LimitSettings, Mode};
+use super::policy::Policy;
 use super::tally::Counted;
 
 /// Counts without a maximum, by key and account.

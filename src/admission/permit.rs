@@ -13,7 +13,7 @@ use super::adaptive::{Adaptive, Sample};
 use super::ask::Story;
 use super::cell::Cell;
 use super::class::{AccountName, Class};
-use super::policy::Limit;
+use super::limit::Limit;
 use super::tally::Mark;
 
 /// How a request ended, as far as limits want to learn from it.
@@ -42,7 +42,7 @@ pub struct Permit {
     pub(super) would_reject: Option<Arc<str>>,
     /// When the work ended, if anybody said so.
     pub(super) ended_at: Option<Instant>,
-    /// What became of the request before; most have none.
+    /// What became of the request before, and on paper; most have none.
     pub(super) story: Option<Box<Story>>,
     /// Adaptive maxima that learn from it, with what was in flight when it got its places.
     pub(super) learners: SmallVec<[(Arc<Adaptive>, u32); 1]>,
@@ -67,7 +67,14 @@ impl Permit {
         self.would_reject.as_ref()
     }
 
-    /// What became of the request before it got its places, if it did not get them at once.
+    /// The candidates that would have refused the request, in the order of the file.
+    #[must_use]
+    pub fn candidates_would_reject(&self) -> &[Arc<str>] {
+        let story = self.story.as_deref();
+        story.map_or(&[], |story| &story.candidates_would_reject)
+    }
+
+    /// What became of the request before it got its places, if there is anything to tell.
     #[must_use]
     pub fn story(&self) -> Option<&Story> {
         self.story.as_deref()
@@ -163,6 +170,21 @@ impl Permit {
             }
         }
         awaited
+    }
+
+    /// How much it has taken so far, for [`undo_to`](Self::undo_to).
+    pub(super) fn taken(&self) -> (usize, usize) {
+        (self.cells.len(), self.marks.len())
+    }
+
+    /// Gives back what was taken since then, as if it had never been; of cells that nobody waits for.
+    pub(super) fn undo_to(&mut self, (cells, marks): (usize, usize)) {
+        for (cell, mark) in self.marks.drain(marks..) {
+            cell.give_mark(mark, self.cost, true);
+        }
+        for cell in self.cells.drain(cells..) {
+            cell.count.give(self.cost);
+        }
     }
 
     fn account_name(&self) -> Option<AccountName> {

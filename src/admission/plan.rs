@@ -5,8 +5,10 @@
 
 use std::sync::Arc;
 
+use super::candidate::Candidate;
 use super::class::{ResourceId, UpstreamId};
-use super::policy::{Limit, Mode, Policy};
+use super::limit::{Limit, Mode};
+use super::policy::Policy;
 
 /// Indexes of the limits that apply to one resource.
 #[derive(Debug)]
@@ -14,31 +16,63 @@ pub(super) struct Plan {
     pub(super) upstream: UpstreamId,
     pub(super) enforced: Vec<u16>,
     pub(super) shadow: Vec<u16>,
+    pub(super) trials: Vec<Trial>,
+}
+
+/// A candidate that has something to say about the resource.
+#[derive(Debug)]
+pub(super) struct Trial {
+    /// Its place in the policy.
+    pub(super) candidate: usize,
+    /// The places of its limits that apply, in the order in which they are asked.
+    limits: Vec<u16>,
+}
+
+impl Trial {
+    /// The limits of the candidate that apply.
+    pub(super) fn limits<'a>(&self, candidate: &'a Candidate) -> impl Iterator<Item = &'a Limit> {
+        let limits = self.limits.iter();
+        limits.map(|&index| &candidate.limits[usize::from(index)])
+    }
 }
 
 impl Plan {
-    pub(super) fn new(limits: &[Limit], resource: ResourceId, upstream: UpstreamId) -> Self {
-        let mut order: Vec<(u16, &Limit)> = (0..).zip(limits).collect();
-        order.retain(|(_, limit)| limit.covers(resource, upstream));
-        order.sort_by_key(|(index, limit)| {
-            (
-                std::cmp::Reverse(limit.settings.per.len()),
-                limit.settings.max,
-                *index,
-            )
-        });
-        let of_mode = |mode| {
-            let these = order
-                .iter()
-                .filter(move |(_, limit)| limit.settings.mode == mode);
-            these.map(|(index, _)| *index).collect()
+    pub(super) fn new(
+        limits: &[Limit],
+        candidates: &[Candidate],
+        resource: ResourceId,
+        upstream: UpstreamId,
+    ) -> Self {
+        let of_mode = |limits, mode| {
+            let mut order = in_order(limits, resource, upstream);
+            order.retain(|(_, limit)| limit.settings.mode == mode);
+            order.into_iter().map(|(index, _)| index).collect()
         };
+        let trials = (0..).zip(candidates).map(|(candidate, of)| Trial {
+            candidate,
+            limits: of_mode(&of.limits, Mode::Shadow),
+        });
         Self {
             upstream,
-            enforced: of_mode(Mode::Enforce),
-            shadow: of_mode(Mode::Shadow),
+            enforced: of_mode(limits, Mode::Enforce),
+            shadow: of_mode(limits, Mode::Shadow),
+            trials: trials.filter(|trial| !trial.limits.is_empty()).collect(),
         }
     }
+}
+
+/// The limits that cover a resource where it is sent, in the order in which they are asked.
+fn in_order(limits: &[Limit], resource: ResourceId, upstream: UpstreamId) -> Vec<(u16, &Limit)> {
+    let mut order: Vec<_> = (0..).zip(limits).collect();
+    order.retain(|(_, limit)| limit.covers(resource, upstream));
+    order.sort_by_key(|(index, limit)| {
+        (
+            std::cmp::Reverse(limit.settings.per.len()),
+            limit.settings.max,
+            *index,
+        )
+    });
+    order
 }
 
 impl Policy {

@@ -20,8 +20,9 @@ use super::cell::{Cell, Count};
 use super::class::{AccountName, Class};
 use super::hold::Scope;
 use super::key::{Dimension, Lookup};
+use super::limit::{Counting, Limit};
 use super::moving::Moves;
-use super::policy::{Counting, Limit, Policy};
+use super::policy::Policy;
 use super::tally::{Counted, Tally};
 use super::usage::Departed;
 use super::waiting::Room;
@@ -199,8 +200,7 @@ impl Registry {
             shard.departed.turn();
         }
         let only = policy
-            .limits
-            .iter()
+            .every_limit()
             .filter_map(|limit| limit.real.only.as_deref());
         only.for_each(|cell| cell.count.turn_peak());
         let follows = |limit: &&Limit| matches!(limit.settings.moves, Some(Moves::Follow(_)));
@@ -234,8 +234,7 @@ impl Registry {
         };
         self.each_cell(&mut visit_cell);
         let countings = policy
-            .limits
-            .iter()
+            .every_limit()
             .flat_map(|limit| [&limit.real, &limit.paper]);
         countings
             .filter_map(|counting| counting.only.as_deref())

@@ -329,6 +329,7 @@ mod loom_tests {
                 upstreams: vec!["api".into()],
                 groups: Vec::new(),
                 limits: vec![limit],
+                candidates: Vec::new(),
             };
             Self {
                 registry: Registry::new(),

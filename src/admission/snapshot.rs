@@ -11,7 +11,8 @@ use hashbrown::HashMap;
 use super::cell::Cell;
 use super::class::AccountName;
 use super::key::{Dimension, readable};
-use super::policy::{Limit, Mode, Policy};
+use super::limit::{Limit, Mode};
+use super::policy::Policy;
 use super::registry::Registry;
 
 /// One limit, summed over its keys.
@@ -33,8 +34,19 @@ pub struct LimitUse {
     pub keys: usize,
     /// In flight over maximum, of the fullest key.
     pub used_ratio: f64,
-    /// In shadow mode: requests that would have been admitted, and refused.
+    /// In shadow mode, and in a candidate: requests that would have been admitted, and refused.
     pub would: (u64, u64),
+}
+
+/// One candidate, on paper.
+#[derive(Debug, Clone)]
+pub struct CandidateUse {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Requests that it would have admitted, and refused, of those that one of its limits covers.
+    pub would: (u64, u64),
+    /// In the order of the file. A refusal is counted at the first limit without a place, so that they sum up to the candidate's.
+    pub limits: Vec<LimitUse>,
 }
 
 /// One key of a limit.
@@ -57,6 +69,8 @@ pub struct KeyUse {
 pub struct Snapshot {
     /// In the order of the file.
     pub limits: Vec<LimitUse>,
+    /// In the order of the file.
+    pub candidates: Vec<CandidateUse>,
     /// Requests in flight over all accounts.
     pub in_flight: u64,
     /// Requests that wait, whatever for.
@@ -127,9 +141,10 @@ impl Registry {
     /// All limits at this moment.
     #[must_use]
     pub fn snapshot(&self, policy: &Policy) -> Snapshot {
-        let mut limits: Vec<_> = policy.limits.iter().map(Limit::use_of_none).collect();
+        let known: Vec<_> = policy.every_limit().collect();
+        let mut limits: Vec<_> = known.iter().map(|limit| limit.use_of_none()).collect();
         let by_scope: HashMap<u64, usize> = (0..)
-            .zip(&policy.limits)
+            .zip(&known)
             .map(|(index, limit)| (limit.real.scope.id, index))
             .collect();
         let mut in_flight = 0;
@@ -137,16 +152,23 @@ impl Registry {
             if cell.key.scope() == self.accounts.scope.id {
                 in_flight += u64::from(cell.count.in_flight());
             } else if let Some(&index) = by_scope.get(&cell.key.scope()) {
-                limits[index].add(cell, policy.max_of_key(&policy.limits[index], cell));
+                limits[index].add(cell, policy.max_of_key(known[index], cell));
             }
         });
-        for (limit, seen) in policy.limits.iter().zip(&mut limits) {
+        for (limit, seen) in known.iter().zip(&mut limits) {
             if let Some(only) = &limit.real.only {
                 seen.add(only, limit.default_max(Some(only), 0));
             }
         }
         let queued = self.waiting() as u64;
+        let mut tried = limits.split_off(policy.limits.len()).into_iter();
+        let candidates = policy.candidates.iter().map(|candidate| CandidateUse {
+            name: Arc::clone(candidate.name()),
+            would: candidate.would(),
+            limits: tried.by_ref().take(candidate.limits.len()).collect(),
+        });
         Snapshot {
+            candidates: candidates.collect(),
             limits,
             in_flight,
             queued,

@@ -20,6 +20,7 @@ pub struct Origin {
     upstreams: Vec<String>,
     resource_lines: Vec<usize>,
     limit_lines: Vec<usize>,
+    candidate_lines: Vec<Vec<usize>>,
     identify_lines: Vec<usize>,
 }
 
@@ -67,6 +68,18 @@ pub struct Judged {
     pub upstream: String,
     /// The limits that are asked, in that order; then those in shadow.
     pub limits: Vec<Asked>,
+    /// Candidates that judge it on paper.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub candidates: Vec<Tried>,
+}
+
+/// One candidate, with its limits in the order in which they are asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Tried {
+    /// Its name.
+    pub name: String,
+    /// Those of its limits that apply.
+    pub limits: Vec<Asked>,
 }
 
 /// One limit that is asked.
@@ -78,7 +91,7 @@ pub struct Asked {
     pub key: Vec<(String, String)>,
     /// Places of that key.
     pub max: u32,
-    /// `enforce` or `shadow`.
+    /// `enforce` or `shadow`; in a candidate always `shadow`.
     pub mode: &'static str,
     /// Where it is declared.
     pub line: Option<Line>,
@@ -109,6 +122,7 @@ impl Config {
                 .collect(),
             resource_lines: self.resource_lines.clone(),
             limit_lines: self.limit_lines.clone(),
+            candidate_lines: self.candidate_lines.clone(),
             identify_lines: self.identify_lines.clone(),
         }
     }
@@ -164,9 +178,18 @@ pub fn explain(
     let index = usize::from(class.resource.0);
     let resource = &rules.settings().resources[index];
     let names = Names { origin, rules };
-    let asked = policy
-        .applying(&class)
-        .map(|limit| names.asked(policy, limit, &class));
+    let asked = policy.applying(&class);
+    let asked = asked.map(|limit| names.asked(policy.limits(), &origin.limit_lines, limit, &class));
+    let tried = policy.trying(&class).map(|(index, candidate, limits)| {
+        let lines = origin.candidate_lines.get(index);
+        let lines = lines.map_or(&[][..], |lines| lines);
+        Tried {
+            name: candidate.name().to_string(),
+            limits: limits
+                .map(|limit| names.asked(candidate.limits(), lines, limit, &class))
+                .collect(),
+        }
+    });
     Explanation::Judged(Box::new(Judged {
         resource: resource.name.clone(),
         resource_line: origin.line(&origin.resource_lines, index),
@@ -182,6 +205,7 @@ pub fn explain(
         cost: class.cost,
         upstream: names.upstream(&class),
         limits: asked.collect(),
+        candidates: tried.collect(),
     }))
 }
 
@@ -207,21 +231,26 @@ impl Names<'_> {
             .unwrap_or_default()
     }
 
-    fn asked(&self, policy: &Policy, limit: &Limit, class: &Class) -> Asked {
+    /// One of `all` these limits, which stand on these lines.
+    fn asked<'p>(
+        &self,
+        mut all: impl Iterator<Item = &'p Limit>,
+        lines: &[usize],
+        limit: &Limit,
+        class: &Class,
+    ) -> Asked {
         let settings = limit.settings();
         let values = settings
             .per
             .iter()
             .map(|&dimension| self.value(dimension, class));
-        let index = policy
-            .limits()
-            .position(|known| known.name() == limit.name());
+        let index = all.position(|known| known.name() == limit.name());
         Asked {
             name: limit.name().to_owned(),
             key: settings.per_names.iter().cloned().zip(values).collect(),
             max: limit.max_for(class),
             mode: settings.mode.as_str(),
-            line: index.and_then(|index| self.origin.line(&self.origin.limit_lines, index)),
+            line: index.and_then(|index| self.origin.line(lines, index)),
         }
     }
 
@@ -284,35 +313,41 @@ impl fmt::Display for Judged {
         writeln!(f, "priority     {}", self.priority)?;
         writeln!(f, "cost         {}", self.cost)?;
         if self.limits.is_empty() {
-            return writeln!(f, "limits       none applies");
+            writeln!(f, "limits       none applies")?;
+        } else {
+            writeln!(f, "limits       in the order in which they are asked")?;
         }
-        writeln!(f, "limits       in the order in which they are asked")?;
-        for (number, limit) in self.limits.iter().enumerate() {
-            let key = limit
-                .key
-                .iter()
-                .map(|(dimension, value)| format!("{dimension}={value}"));
-            let key = key.collect::<Vec<_>>().join(", ");
-            let key = if key.is_empty() {
-                "one count for all".to_owned()
-            } else {
-                key
-            };
+        for (number, limit) in (1..).zip(&self.limits) {
             let mode = if limit.mode == Mode::Enforce.as_str() {
                 ""
             } else {
                 ", in shadow"
             };
-            let line = shown(limit.line.as_ref(), "");
-            writeln!(
-                f,
-                "  {}. {}  max {}{mode}, [{key}]  ({line})",
-                number + 1,
-                limit.name,
-                limit.max
-            )?;
+            limit.write(f, number, mode)?;
+        }
+        for candidate in &self.candidates {
+            writeln!(f, "on paper     the candidate {}", candidate.name)?;
+            for (number, limit) in (1..).zip(&candidate.limits) {
+                limit.write(f, number, "")?;
+            }
         }
         Ok(())
+    }
+}
+
+impl Asked {
+    fn write(&self, f: &mut fmt::Formatter<'_>, number: usize, mode: &str) -> fmt::Result {
+        let Self { name, max, .. } = self;
+        let key = self.key.iter();
+        let key = key.map(|(dimension, value)| format!("{dimension}={value}"));
+        let key = key.collect::<Vec<_>>().join(", ");
+        let key = if key.is_empty() {
+            "one count for all"
+        } else {
+            &key
+        };
+        let line = shown(self.line.as_ref(), "");
+        writeln!(f, "  {number}. {name}  max {max}{mode}, [{key}]  ({line})")
     }
 }
 

@@ -106,8 +106,17 @@ fn covered<'c>(config: &'c Config, limit: &'c LimitSettings) -> impl Iterator<It
         })
 }
 
+/// The limits in force and those of candidates, with where they stand.
+fn every_limit(config: &Config) -> impl Iterator<Item = (&LimitSettings, &Place)> {
+    let sets = config.policy.candidates.iter();
+    let sets = sets.zip(&config.places.candidates);
+    let tried = sets.flat_map(|(of, places)| of.limits.iter().zip(places));
+    let enforced = config.policy.limits.iter().zip(&config.places.limits);
+    enforced.chain(tried)
+}
+
 fn limits_that_cover_exempt_resources_only(cx: &mut Context<'_>, config: &Config) {
-    for (limit, place) in config.policy.limits.iter().zip(&config.places.limits) {
+    for (limit, place) in every_limit(config) {
         if covered(config, limit).next().is_none() {
             let message = format!(
                 "limit `{}` meets no request: all resources it covers are exempt",
@@ -120,7 +129,7 @@ fn limits_that_cover_exempt_resources_only(cx: &mut Context<'_>, config: &Config
 }
 
 fn costs_above_the_maximum(cx: &mut Context<'_>, config: &Config) {
-    for (limit, place) in config.policy.limits.iter().zip(&config.places.limits) {
+    for (limit, place) in every_limit(config) {
         if limit.mode == Mode::Off {
             continue;
         }

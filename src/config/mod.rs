@@ -83,6 +83,8 @@ pub struct Config {
     pub resource_lines: Vec<usize>,
     /// The line of each limit.
     pub limit_lines: Vec<usize>,
+    /// The line of each limit of each candidate.
+    pub candidate_lines: Vec<Vec<usize>>,
     /// The line of each source of accounts.
     pub identify_lines: Vec<usize>,
     /// The file, as it was named.
@@ -110,6 +112,8 @@ struct Places {
     resources: Vec<Place>,
     identify: Vec<Place>,
     limits: Vec<Place>,
+    /// Of the limits of each candidate.
+    candidates: Vec<Vec<Place>>,
     values: Vec<Place>,
 }
 

@@ -64,6 +64,10 @@ const WORDS: &[(&str, &str)] = &[
         "shadow",
         "a limit that counts and notes what it would have refused",
     ),
+    (
+        "candidate",
+        "a set of limits that is tried on paper: it judges what is let in, and refuses nobody",
+    ),
     ("lease", "a permit that outlives its request"),
     (
         "generation",
@@ -129,7 +133,9 @@ impl<'s> Walker<'s> {
                 writeln!(out, "  * {word}").expect("writing to a string does not fail");
             }
         }
-        for (key, of) in keys {
+        // What has the form of another section is explained there.
+        let own = keys.iter().filter(|(_, of)| of.get("x-form").is_none());
+        for (key, of) in own {
             let base = if path.is_empty() {
                 key.clone()
             } else {

@@ -255,6 +255,31 @@ fn values_that_several_limits_count_on_are_found_once() {
     );
 }
 
+// G6, G20: candidates have the form of limits, share their values, and are explained by their lines.
+#[test]
+fn candidates_are_sets_of_limits_with_lines_of_their_own() {
+    let config = good(&format!(
+        "{MINIMAL}limits: [{{ name: a, max: 9, per: [{{ header: x-tenant }}] }}]\ncandidates:\n  one:\n    limits:\n\
+         \x20     - {{ name: b, max: 1 }}\n      - {{ name: a, max: 5, per: [{{ path: p }}, {{ header: X-Tenant }}] }}\n"
+    ));
+    assert_eq!(config.rules.values.len(), 2);
+    let tried = &config.policy.candidates[0].limits;
+    assert_eq!(tried[1].per[1], config.policy.limits[0].per[0]);
+    let origin = config.origin();
+    let policy = Policy::new(config.policy, None);
+    let head = http::Request::builder().uri("/").body(()).unwrap();
+    let head = head.into_parts().0;
+    let rules = Rules::new(config.rules);
+    let text = explain(&origin, &rules, &policy, &head, &Peer::default()).to_string();
+    let (_, on_paper) = text.split_once("on paper     the candidate one\n").unwrap();
+    let wanted = "  1. a  max 5, [path:p=-, header:x-tenant=-]  (tidegate.yaml:9: - { name: a,";
+    assert!(on_paper.starts_with(wanted), "{text}");
+    assert!(
+        on_paper.contains("\n  2. b  max 1, [one count for all]"),
+        "{text}"
+    );
+}
+
 #[test]
 fn secrets_come_from_files_and_are_not_printed() {
     let folder = tempfile::tempdir().unwrap();

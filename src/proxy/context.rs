@@ -28,6 +28,7 @@ pub(super) struct Context {
     pub(super) reason: &'static str,
     pub(super) limit: Option<Arc<str>>,
     would_reject: Option<Arc<str>>,
+    candidates_would_reject: Box<[Arc<str>]>,
     pub(super) mark: Option<Arc<str>>,
     /// How long it waited for its places, if it did.
     pub(super) queue_wait: Option<Duration>,
@@ -77,6 +78,7 @@ impl Context {
             reason: "none",
             limit: None,
             would_reject: None,
+            candidates_would_reject: Box::default(),
             mark: None,
             queue_wait: None,
             rerouted: None,
@@ -143,6 +145,8 @@ impl Context {
         if let Some(story) = permit.story() {
             self.decision = DecisionWord::of(story);
             self.mark.clone_from(&story.mark);
+            self.candidates_would_reject
+                .clone_from(&story.candidates_would_reject);
             self.rerouted = story.rerouted;
         }
         if self.rerouted.is_some()
@@ -361,6 +365,7 @@ impl Drop for Context {
                 reason: self.reason,
                 limit: self.limit.take(),
                 would_reject: self.would_reject.take(),
+                candidates_would_reject: std::mem::take(&mut self.candidates_would_reject),
                 mark: self.mark.take(),
                 queue_wait: self.queue_wait,
                 endpoint: self.endpoint.take(),

@@ -165,6 +165,8 @@ struct Line<'a> {
     limit: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     would_reject: Option<&'a str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    candidates_would_reject: Vec<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     mark: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -199,6 +201,11 @@ impl<'a> Line<'a> {
             reason: record.reason,
             limit: record.limit.as_deref(),
             would_reject: record.would_reject.as_deref(),
+            candidates_would_reject: record
+                .candidates_would_reject
+                .iter()
+                .map(|name| &**name)
+                .collect(),
             mark: record.mark.as_deref(),
             queue_wait: record.queue_wait.map(|took| round(took.as_secs_f64())),
             duration: round(record.duration.as_secs_f64()),

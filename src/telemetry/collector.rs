@@ -80,6 +80,7 @@ fn families(sources: &Sources<'_>) -> Vec<MetricFamily> {
         )
     };
     let mut families = limits(&sources.snapshot);
+    families.extend(candidates(&sources.snapshot));
     families.extend(resources(sources.resources));
     families.extend(upstreams(&sources.upstreams));
     families.extend(adaptive(&sources.adaptive));
@@ -151,6 +152,28 @@ fn limits(snapshot: &Snapshot) -> Vec<MetricFamily> {
         gauges(names::QUEUED, &|limit| float(limit.queued)),
         gauges(names::KEYS, &|limit| float(limit.keys as u64)),
         family(names::SHADOW, MetricType::COUNTER, shadow.collect()),
+    ]
+}
+
+/// Decisions of each candidate, and of each of its limits.
+fn candidates(snapshot: &Snapshot) -> [MetricFamily; 2] {
+    let (mut sets, mut limits) = (Vec::new(), Vec::new());
+    for candidate in &snapshot.candidates {
+        let name = ("candidate", &*candidate.name);
+        let words = |would: (u64, u64)| [("admitted", would.0), ("rejected", would.1)];
+        for (decision, count) in words(candidate.would) {
+            sets.push(counter(&[name, ("decision", decision)], count));
+        }
+        for limit in &candidate.limits {
+            for (decision, count) in words(limit.would) {
+                let labels = [name, ("limit", &limit.name), ("decision", decision)];
+                limits.push(counter(&labels, count));
+            }
+        }
+    }
+    [
+        family(names::CANDIDATE_REQUESTS, MetricType::COUNTER, sets),
+        family(names::CANDIDATE, MetricType::COUNTER, limits),
     ]
 }
 

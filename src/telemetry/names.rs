@@ -12,6 +12,16 @@ pub const SHADOW: (&str, &str) = (
     "tidegate_shadow_total",
     "Decisions that limits in shadow mode would have taken.",
 );
+/// What candidates would have decided, as whole sets.
+pub const CANDIDATE_REQUESTS: (&str, &str) = (
+    "tidegate_candidate_requests_total",
+    "Decisions that candidates would have taken about requests that were let in.",
+);
+/// The same by limit.
+pub const CANDIDATE: (&str, &str) = (
+    "tidegate_candidate_total",
+    "Decisions of candidates by limit: what the whole set would have admitted, and what this limit would have refused first.",
+);
 /// Places taken, summed over the keys of a limit.
 pub const IN_FLIGHT: (&str, &str) = (
     "tidegate_in_flight",
@@ -130,9 +140,11 @@ pub const LOG_DROPPED: (&str, &str) = (
 );
 
 /// All names above, for the test and the docs.
-pub const ALL: [&str; 27] = [
+pub const ALL: [&str; 29] = [
     REQUESTS.0,
     SHADOW.0,
+    CANDIDATE_REQUESTS.0,
+    CANDIDATE.0,
     IN_FLIGHT.0,
     LIMIT.0,
     USED_RATIO.0,

@@ -26,6 +26,8 @@ pub struct Record {
     pub limit: Option<Arc<str>>,
     /// The limit in shadow mode that would have.
     pub would_reject: Option<Arc<str>>,
+    /// The candidates that would have.
+    pub candidates_would_reject: Box<[Arc<str>]>,
     /// The mark with which it went over a limit.
     pub mark: Option<Arc<str>>,
     /// How long it waited for its places, if it did.

@@ -55,9 +55,9 @@ fn blocks_are_found_with_their_lines() {
 #[tokio::test]
 async fn every_metric_is_printed_under_its_name() {
     let origin = origin();
-    let gate = sidecar(
-        "limits: [{ name: whole, per: [], max: 10, mode: shadow }, { name: moving, max: { adaptive: {} } }]",
-    );
+    let limits = "limits: [{ name: whole, per: [], max: 10, mode: shadow }, { name: moving, max: { adaptive: {} } }]";
+    let candidates = "candidates: { one: { limits: [{ name: whole, max: 5 }] } }";
+    let gate = sidecar(&format!("{limits}\n{candidates}"));
     let gate = gate.before(&origin).start().await;
     assert_eq!(gate.get("/", "A").await.status, 200);
     gate.until_idle().await;

@@ -87,6 +87,14 @@ fn yaml(origin: &str, round: usize) -> String {
         "- { name: account, per: [account, resource], max: 3 }\n- { name: whole, per: [], max: 12, mode: shadow }",
         "- { name: whole, per: [], max: 3 }\n- { name: header, per: [{ header: x-account }, process], max: 2 }",
     ];
+    // Places on paper come back on the same paths; one set stays, another comes and goes.
+    let trial = |name| {
+        let max = round % 3 + 1;
+        format!(
+            "  {name}: {{ limits: [{{ name: account, per: [account], max: {max} }}, {{ name: whole, max: 8 }}] }}\n"
+        )
+    };
+    let candidates = trial("stays") + &trial(["comes", "goes"][round % 2]);
     let departed = ["close", "{ finish: 100ms }", "close"][round % 3];
     let stream = ["body_end", "headers", "{ first: 50ms }", "body_end"][round % 4];
     format!(
@@ -98,7 +106,7 @@ fn yaml(origin: &str, round: usize) -> String {
          - {{ name: gone, match: {{ path: \"/unreachable\" }}, upstream: nobody }}\n\
          - {{ name: all, match: {{ path: \"/{{*rest}}\" }}, upstream: api, departed: {departed}, stream: {stream} }}\n\
          default_upstream: api\n\
-         limits:\n{}\n",
+         limits:\n{}\ncandidates:\n{candidates}",
         limits[round % limits.len()]
     )
 }
@@ -193,7 +201,7 @@ async fn torture(gate: &Sidecar, random: &mut fastrand::Rng, requests: u64) {
     }
 }
 
-// G1, A3, A23 (reference §7): whatever the mix of clients, origins and reloads, every gauge comes back to zero and
+// G1, G6, A3, A23 (reference §7): whatever the mix of clients, origins and reloads, every gauge comes back to zero and
 // the auditor finds nothing. TORTURE=N sets the number of requests, SIM_SEED=N replays a run.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_way_to_end_leaks_a_place() {
@@ -224,6 +232,11 @@ async fn no_way_to_end_leaks_a_place() {
             Some(0.0),
             "{name}, SIM_SEED={seed}"
         );
+    }
+    for candidate in gate.get_admin("/v1/candidates").await.as_array().unwrap() {
+        for limit in candidate["limits"].as_array().unwrap() {
+            assert_eq!(limit["in_flight"], 0, "{candidate}, SIM_SEED={seed}");
+        }
     }
     assert_eq!(gate.get("/ok", "A0").await.status, 200, "SIM_SEED={seed}");
     eventually("the origin's idleness", async || origin.in_flight() == 0).await;

@@ -6,6 +6,7 @@
 mod admin;
 mod admission;
 mod admit;
+mod candidates;
 mod classify;
 mod cli;
 mod clients;

@@ -114,7 +114,7 @@ async fn a_learned_cost_follows_real_hold_times() {
     gate.wait_until("the lesson", |status| cost(status) == 5)
         .await;
     assert_eq!(gate.get("/slow", "A").await.status, 200, "1 + 5 are 6");
-    assert_eq!(gate.get("/slow", "A").await.status, 429);
+    assert_eq!(gate.get("/slow", "A").await.status, 503);
     gate.reloaded_with(&yaml.replace("most: 5", "most: 4"))
         .await;
     assert_eq!(cost(&gate.get_admin("/v1/status").await), 4);

@@ -60,7 +60,7 @@ pub(in crate::config) struct Limit {
     /// `enforce` refuses what does not fit, `shadow` only counts and notes, `off` does neither.
     ///
     /// Default: `enforce`. Example: `shadow`.
-    pub(in crate::config) mode: Option<Mode>,
+    pub(in crate::config) mode: Option<At<Mode>>,
     /// The store that holds one count for all sidecars. Not built yet.
     ///
     /// Default: each sidecar counts by itself. Example: `central`.

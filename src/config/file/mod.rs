@@ -5,6 +5,7 @@
 //! logic here, and never serde's `flatten`, `untagged` or internal tags: they lose the places that diagnostics point at.
 
 mod accounts;
+mod candidate;
 mod limit;
 mod operate;
 mod resource;
@@ -16,6 +17,7 @@ mod upstream;
 pub(super) use accounts::{
     Accounts, Algorithm, BasicAuth, ClientCertificate, Group, Identify, Key,
 };
+pub(super) use candidate::Candidate;
 pub(super) use limit::{
     Adaptive, Admit, Count, Follow, Leases, Limit, Mode, MovingMax, Order, Per, Queue, Slow, Step,
 };
@@ -76,6 +78,11 @@ pub(super) struct File {
     /// Default: nobody looks. Example: `{ budget: 20 }`.
     #[serde(default, deserialize_with = "present")]
     pub(super) retries: Option<At<Retries>>,
+    /// Sets of limits to try, by name. Each judges on paper what is let in, as if it were in force: all of its limits have a place, or
+    /// it would have refused. It refuses nobody; `GET /v1/candidates` and the metrics tell what each would have done, and to whom.
+    ///
+    /// Default: none. Range: up to 8. Example: `{ tighter: { limits: [{ name: account, per: [account], max: 50 }] } }`.
+    pub(super) candidates: Option<At<Named<Candidate>>>,
     /// Who is told when an account meets a limit: once per account, limit and episode. Not built yet.
     ///
     /// Default: nobody. Example: `{ url: "http://127.0.0.1:7000/over-limit" }`.

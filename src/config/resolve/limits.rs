@@ -14,7 +14,7 @@ use crate::classify::ValueSource;
 use crate::config::diagnostic::{Place, closest};
 use crate::config::file::{self, At, Count, Per};
 
-const LIMITS_MAX: usize = 1_000;
+pub(super) const LIMITS_MAX: usize = 1_000;
 const OVERRIDES_MAX: usize = 100_000;
 const DIMENSIONS_MAX: usize = 8;
 /// Header and path values over all limits: each costs every request a look.
@@ -63,7 +63,7 @@ pub(super) fn limits(cx: &mut Context<'_>, section: &[file::Limit], known: &Know
     all
 }
 
-fn one(
+pub(super) fn one(
     cx: &mut Context<'_>,
     limit: &file::Limit,
     known: &Known<'_>,
@@ -118,7 +118,7 @@ fn one(
         moves,
         account_max,
         group_max,
-        mode: mode(limit.mode),
+        mode: mode(limit.mode.as_ref().map(|mode| mode.value)),
         ladder,
         counts_leases: match limit.leases.as_ref().map(|leases| leases.value) {
             None => counts_accounts,

@@ -4,6 +4,7 @@
 //! lists everything. Settings of a file with errors are thrown away. Never reads running state.
 
 mod accounts;
+mod candidates;
 mod context;
 mod guaranteed;
 mod ladder;
@@ -51,9 +52,11 @@ pub(super) fn resolve(cx: &mut Context<'_>, file: &File, path: &Path, hash: Stri
     };
     let mut limits = limits::limits(cx, file.limits.as_deref().unwrap_or_default(), &known);
     let retries = retries::retries(cx, file.retries.as_ref(), &mut limits);
+    let candidates = candidates::candidates(cx, file.candidates.as_ref(), &known, &mut limits);
     places.values = limits.value_places;
     places.identify = accounts.places;
     places.limits = limits.places;
+    places.candidates = candidates.places;
     places.resources = (0..resources.names.len())
         .map(|index| resources.names.place(index))
         .collect();
@@ -71,6 +74,7 @@ pub(super) fn resolve(cx: &mut Context<'_>, file: &File, path: &Path, hash: Stri
             .map(policy_group)
             .collect(),
         limits: limits.settings,
+        candidates: candidates.settings,
     };
     Config {
         server,
@@ -90,6 +94,7 @@ pub(super) fn resolve(cx: &mut Context<'_>, file: &File, path: &Path, hash: Stri
         },
         resource_lines: resources.lines,
         limit_lines: limits.lines,
+        candidate_lines: candidates.lines,
         identify_lines: accounts.identify_lines,
         path: PathBuf::from(path),
         text: cx.source.text().to_owned(),

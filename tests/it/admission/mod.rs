@@ -4,6 +4,7 @@
 //! machine's clock except to bound how long a churn runs.
 
 mod adaptive;
+mod candidates;
 mod crowd;
 mod exact;
 mod fairness;
@@ -155,6 +156,7 @@ fn settings(limits: &[LimitSettings], weight_of_gold: u32) -> PolicySettings {
             weight: weight_of_gold,
         }],
         limits: limits.to_vec(),
+        candidates: Vec::new(),
     }
 }
 
