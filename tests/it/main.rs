@@ -22,6 +22,7 @@ mod proxy;
 mod queue;
 mod refuse;
 mod reload;
+mod scenario;
 mod streams;
 mod suggest;
 mod support;

@@ -14,7 +14,7 @@ mod moving;
 mod reload;
 mod retries;
 mod shadow;
-mod simulation;
+pub(super) mod simulation;
 mod tally;
 mod usage;
 mod waiting;
@@ -235,7 +235,7 @@ fn look(wait: &mut Wait) -> Option<Turn> {
     clippy::disallowed_methods,
     reason = "a test has no configuration to ask"
 )]
-fn seeds(count: u64) -> Vec<u64> {
+pub(super) fn seeds(count: u64) -> Vec<u64> {
     match std::env::var("SIM_SEED") {
         Ok(seed) => vec![seed.parse().expect("SIM_SEED is a number")],
         Err(_) => (0..count).collect(),

@@ -392,7 +392,7 @@ fn random_limit(random: &mut Rng, number: usize) -> LimitSettings {
 }
 
 /// Prints the seed of a simulation that fails.
-pub(super) struct Seed(pub(super) u64);
+pub(crate) struct Seed(pub(crate) u64);
 
 impl Drop for Seed {
     #[expect(
