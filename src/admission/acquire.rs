@@ -62,7 +62,11 @@ impl Terms<'_> {
             None => ask.max_of(limit, cell),
             Some((_, newest)) => newest.by_scope(limit.real.scope.id).map_or_else(
                 || ask.max_of(limit, cell),
-                |limit| newest.max_of_ask(limit, ask, cell),
+                |limit| {
+                    let max = newest.max_of_ask(limit, ask, cell);
+                    let lent = cell.map_or(0, |cell| limit.lent(max, class.cost, cell));
+                    max.saturating_add(lent)
+                },
             ),
         }
     }
@@ -262,6 +266,7 @@ impl Registry {
                 }
             }
         }
+        terms.confirm(policy, &mut permit)?;
         self.settle(&mut permit, policy, class, terms);
         Ok(permit)
     }

@@ -9,6 +9,7 @@ mod adaptive;
 mod ask;
 mod cell;
 mod class;
+mod early;
 mod fairness;
 mod flows;
 mod hold;
@@ -36,6 +37,7 @@ pub use class::{
     AccountName, AccountNameError, Class, ClientNetwork, GroupId, Priority, ResourceId, UpstreamId,
     Value,
 };
+pub use early::EarlyUse;
 pub use key::{Dimension, Label};
 pub use ladder::{Ladder, Order, Overage, Queue, Slow, Step};
 pub use lease::{LeaseId, LeaseTerms, LeaseView, Leases};

@@ -56,7 +56,8 @@ fn blocks_are_found_with_their_lines() {
 async fn every_metric_is_printed_under_its_name() {
     let origin = origin();
     let gate = sidecar(
-        "limits: [{ name: whole, per: [], max: 10, mode: shadow }, { name: moving, max: { adaptive: {} } }]",
+        "limits: [{ name: whole, per: [], max: 10, mode: shadow }, { name: moving, max: { adaptive: {} } }, \
+         { name: early, max: 10, when_full: [{ queue: { length: 10, timeout: 1s, early: 1 } }] }]",
     );
     let gate = gate.before(&origin).start().await;
     assert_eq!(gate.get("/", "A").await.status, 200);

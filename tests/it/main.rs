@@ -11,6 +11,7 @@ mod cli;
 mod clients;
 mod docs;
 mod drain;
+mod early;
 mod endpoints;
 mod headers;
 mod keys;

@@ -5,6 +5,7 @@
 
 mod adaptive;
 mod crowd;
+mod early;
 mod exact;
 mod fairness;
 mod keys;
