@@ -274,6 +274,7 @@ fn patient() -> Ladder {
         per_account: u32::MAX,
         timeout: Duration::from_secs(60),
         order: Order::OldestFirst,
+        early: 0,
     };
     Ladder::new(vec![Step::Queue(queue)], 429)
 }

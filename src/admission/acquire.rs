@@ -42,9 +42,10 @@ pub(super) struct Full {
 pub(super) struct Terms<'a> {
     /// What it has been through.
     pub(super) ask: Option<&'a Ask>,
-    /// The cell by which it is served, where it does not stand behind those who wait; and the maxima of the moment, which may
-    /// be newer than the request.
-    pub(super) served: Option<(u64, &'a Policy)>,
+    /// The maxima of the moment, which may be newer than a request that has waited.
+    pub(super) newest: Option<&'a Policy>,
+    /// The cell by which it is served, where it does not stand behind those who wait.
+    pub(super) served: Option<u64>,
 }
 
 impl Terms<'_> {
@@ -61,18 +62,21 @@ impl Terms<'_> {
         let Some(ask) = self.ask else {
             return limit.max_of(class, cell);
         };
-        match self.served {
-            None => ask.max_of(limit, cell),
-            Some((_, newest)) => newest.by_scope(limit.real.scope.id).map_or_else(
-                || ask.max_of(limit, cell),
-                |limit| newest.max_of_ask(limit, ask, cell),
-            ),
-        }
+        let newest = self
+            .newest
+            .and_then(|newest| Some((newest, newest.by_scope(limit.real.scope.id)?)));
+        let Some((newest, limit)) = newest else {
+            return ask.max_of(limit, cell);
+        };
+        let max = newest.max_of_ask(limit, ask, cell);
+        let waiting = cell.filter(|_| self.served.is_some());
+        let lent = waiting.map_or(0, |cell| limit.lent(max, class.cost, cell));
+        max.saturating_add(lent)
     }
 
     #[inline]
     fn is_served_by(&self, cell: &Cell) -> bool {
-        self.served.is_some_and(|(id, _)| id == cell.id)
+        self.served == Some(cell.id)
     }
 }
 
@@ -124,8 +128,10 @@ impl Registry {
 
     /// Asks again for a request whose wait has ended without a place.
     pub fn resume(&self, ask: Box<Ask>, now: Instant) -> Decision {
+        let newest = self.room.lock().policy.clone();
         let terms = Terms {
             ask: Some(&ask),
+            newest: newest.as_deref(),
             served: None,
         };
         match self.try_take(&ask.policy, &ask.class, terms, now) {
@@ -181,8 +187,10 @@ impl Registry {
                     return Decision::Reject(self.rejection(&policy, &ask.class, &full, reason));
                 }
             }
+            let newest = self.room.lock().policy.clone();
             let terms = Terms {
                 ask: Some(&ask),
+                newest: newest.as_deref(),
                 served: None,
             };
             match self.try_take(&policy, &ask.class, terms, now) {
@@ -266,6 +274,7 @@ impl Registry {
                 }
             }
         }
+        terms.confirm(policy, &mut permit)?;
         self.settle(&mut permit, policy, class, terms);
         Ok(permit)
     }

@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use super::hold::Scope;
 use super::key::Key;
-use super::sync::{AtomicU64, Ordering};
+use super::sync::{AtomicU32, AtomicU64, Ordering};
 use super::tally::{Mark, Tally};
 
 /// In flight: the low 32 bits.
@@ -149,6 +149,14 @@ impl Count {
         (self.word.load(Ordering::Relaxed) & IN_FLIGHT) as u32
     }
 
+    /// Places taken, and whether somebody waits, after all that was done to the word before; what is done to it later sees what
+    /// was done before this.
+    pub(super) fn settled(&self) -> (u32, bool) {
+        // A change that changes nothing: a load could be passed by those before it. Pairs with `give` and `add_waiter`.
+        let word = self.word.fetch_or(0, Ordering::AcqRel);
+        ((word & IN_FLIGHT) as u32, word & !DEAD >= WAITER)
+    }
+
     /// Two simultaneous takes may lose one of their peaks to the other, by one: it is a figure for people.
     fn note_peak(&self, in_flight: u32) {
         let peak = self.peak.load(Ordering::Relaxed);
@@ -200,6 +208,8 @@ pub(super) struct Cell {
     pub(super) tally: Option<Box<Tally>>,
     /// Whether the cell was used since the sweeper's last visit; a spared cell is not taken out at once.
     pub(super) used: std::sync::atomic::AtomicBool,
+    /// Places of requests near completion, where places are lent on that: see `early`.
+    pub(super) nearing: AtomicU32,
 }
 
 /// Two lines of 64 bytes, less the two reference counts of an `Arc`.
@@ -274,13 +284,13 @@ impl Cell {
 
     /// Gives back what a permit remembers: because it is over, or, with `is_undone`, because it never began.
     pub(super) fn give_mark(&self, mark: Mark, cost: u32, is_undone: bool) {
-        let Some(tally) = &self.tally else { return };
-        match mark {
-            Mark::Pace(amount) if is_undone => tally.unstart(amount),
-            Mark::Pace(_) => {}
-            Mark::Slot(slot) => {
+        match (mark, &self.tally) {
+            (Mark::Pace(amount), Some(tally)) if is_undone => tally.unstart(amount),
+            (Mark::Slot(slot), Some(tally)) => {
                 self.count.give(tally.end(slot, cost));
             }
+            (Mark::Near, _) => self.retract_completion(cost),
+            _ => {}
         }
     }
 

@@ -27,6 +27,11 @@ pub(super) struct Scope {
     pub(super) would_reject: AtomicU64,
     /// Whether leases keep their places here; else they return with the response's last byte.
     pub(super) counts_leases: AtomicBool,
+    /// Whether a request near completion is to be noted here, as others may then be served early.
+    pub(super) is_early: AtomicBool,
+    /// How many were, and the most places above the maximum that they ever made.
+    pub(super) early_grants: AtomicU64,
+    pub(super) overshoot_max: AtomicU32,
     /// Requests that sleep in a `slow` step of this limit.
     pub(super) slowed: AtomicU32,
     /// Who serves those that wait for its cells; set before the first one waits.
@@ -43,6 +48,9 @@ impl Scope {
             would_admit: AtomicU64::new(0),
             would_reject: AtomicU64::new(0),
             counts_leases: AtomicBool::new(true),
+            is_early: AtomicBool::new(false),
+            early_grants: AtomicU64::new(0),
+            overshoot_max: AtomicU32::new(0),
             slowed: AtomicU32::new(0),
             registry: OnceLock::new(),
         }

@@ -19,6 +19,8 @@ pub struct Queue {
     pub timeout: Duration,
     /// Who goes first within an account.
     pub order: Order,
+    /// Places above the maximum that those who wait may have, while as many of those in use are near completion.
+    pub early: u32,
 }
 
 /// Who goes first among the waiting requests of one account.
@@ -113,6 +115,16 @@ impl Ladder {
     #[must_use]
     pub fn status(&self) -> u16 {
         self.status
+    }
+
+    /// Places above the maximum that those who wait may have.
+    #[must_use]
+    pub fn early(&self) -> u32 {
+        let queues = self.steps.iter().map(|step| match step {
+            Step::Queue(queue) => queue.early,
+            _ => 0,
+        });
+        queues.max().unwrap_or(0)
     }
 
     /// Whether requests may wait for a place of the limit.

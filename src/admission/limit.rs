@@ -183,6 +183,7 @@ impl Limit {
             let flag = &counting.scope.counts_leases;
             flag.store(settings.counts_leases, std::sync::atomic::Ordering::Relaxed);
         }
+        real.scope.heed_completion(settings.early() > 0);
         Self {
             name: settings.name.as_str().into(),
             account_max: settings.account_max.iter().copied().collect(),

@@ -11,6 +11,7 @@ mod candidate;
 mod cell;
 mod class;
 mod cost;
+mod early;
 mod fairness;
 mod flows;
 mod hold;
@@ -42,6 +43,7 @@ pub use class::{
     Value,
 };
 pub use cost::{Cost, LearnedCost};
+pub use early::EarlyUse;
 pub use key::{Dimension, Label};
 pub use ladder::{Ladder, Order, Overage, Queue, Slow, Step};
 pub use lease::{LeaseId, LeaseTerms, LeaseView, Leases};

@@ -33,7 +33,8 @@ pub enum Outcome {
 pub struct Permit {
     pub(super) cells: Cells,
     pub(super) cost: u32,
-    /// What it began in cells that time gives back too; most permits have none, and an empty vector is three words.
+    /// What it began in cells that time gives back too, and where it is near completion; most permits have none, and an empty
+    /// vector is three words.
     pub(super) marks: Vec<(Arc<Cell>, Mark)>,
     /// The account's own count, which is in requests, whatever they cost.
     pub(super) account: Option<Arc<Cell>>,
@@ -144,6 +145,7 @@ impl Permit {
 
     /// The response is through and the work goes on: places in limits that do not count leases return.
     pub fn keep_for_lease(&mut self) {
+        self.retract_completion();
         let account = self.account_name();
         let (kept, returned): (Cells, Cells) = self
             .cells
@@ -160,6 +162,7 @@ impl Permit {
     /// Gives all places back, with `is_undone` as if they had never been taken; gives the cells that somebody waits for.
     pub(super) fn give_back(&mut self, is_undone: bool) -> Awaited {
         let mut awaited = Awaited::new();
+        // Before the places, so that nobody sees a place free and what it had lent.
         for (cell, mark) in self.marks.drain(..) {
             cell.give_mark(mark, self.cost, is_undone);
         }
@@ -209,7 +212,7 @@ impl Drop for Permit {
 }
 
 /// Somebody waits for what was given back to the cell.
-fn serve(cell: Arc<Cell>, released_by: Option<AccountName>, at: Option<Instant>) {
+pub(super) fn serve(cell: Arc<Cell>, released_by: Option<AccountName>, at: Option<Instant>) {
     let registry = cell.scope.registry.get().and_then(Weak::upgrade);
     if let Some(registry) = registry {
         registry.note_time(at);

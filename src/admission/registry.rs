@@ -23,6 +23,7 @@ use super::key::{Dimension, Lookup};
 use super::limit::{Counting, Limit};
 use super::moving::Moves;
 use super::policy::Policy;
+use super::sync::AtomicU32;
 use super::tally::{Counted, Tally};
 use super::usage::Departed;
 use super::waiting::Room;
@@ -165,6 +166,7 @@ impl Registry {
             scope: Arc::clone(&counting.scope),
             tally: Tally::new(counting.scope.counted),
             used: AtomicBool::new(true),
+            nearing: AtomicU32::new(0),
         });
         shard
             .by_key
@@ -335,6 +337,7 @@ pub(super) fn free_cell(scope: &Arc<Scope>) -> Arc<Cell> {
         scope: Arc::clone(scope),
         tally: Tally::new(scope.counted),
         used: AtomicBool::new(true),
+        nearing: AtomicU32::new(0),
     })
 }
 

@@ -65,7 +65,8 @@ impl Registry {
             let fits = |key: usize| match &waiters[key].stage {
                 Stage::InLine(ask, ..) => {
                     let (cost, max) = (ask.class.cost, policy.max_of_ask(limit, ask, Some(cell)));
-                    if in_flight.saturating_add(cost) <= max {
+                    let lent = limit.lent(max, cost, cell);
+                    if in_flight.saturating_add(cost) <= max.saturating_add(lent) {
                         Fit::Now
                     } else if cost <= max {
                         Fit::Later
@@ -100,7 +101,8 @@ impl Registry {
         };
         let terms = Terms {
             ask: Some(ask),
-            served: Some((cell.id, policy)),
+            newest: Some(policy),
+            served: Some(cell.id),
         };
         let taken = self.try_take(&ask.policy, &ask.class, terms, state.time(ask.arrived));
         if let Err(full) = &taken
@@ -179,6 +181,8 @@ impl Registry {
             }
             Step::Reject { .. } => {
                 let reason = ask.reason(limit);
+                // What was lent to others is no part of the limit.
+                full.max = ask.max_of(limit, full.cell.as_deref());
                 Turn::Reject(self.rejection(&policy, &ask.class, &full, reason))
             }
             Step::Slow(_) | Step::Reroute(_) | Step::Admit(_) => Turn::Resume(ask),
@@ -287,7 +291,7 @@ impl Registry {
 }
 
 #[cfg(all(test, feature = "loom"))]
-mod loom_tests {
+pub(super) mod loom_tests {
     use std::future::Future as _;
     use std::pin::Pin;
     use std::task::{Context, Poll, Waker};
@@ -303,7 +307,7 @@ mod loom_tests {
     use crate::clock::Clock;
 
     /// One place for all, for which anybody may wait.
-    struct World {
+    pub(in crate::admission) struct World {
         registry: Arc<Registry>,
         policy: Arc<Policy>,
         class: Class,
@@ -312,11 +316,16 @@ mod loom_tests {
 
     impl World {
         fn new() -> Self {
+            Self::with_early(0)
+        }
+
+        pub(in crate::admission) fn with_early(early: u32) -> Self {
             let queue = Queue {
                 length: 10,
                 per_account: 10,
                 timeout: Duration::from_secs(1),
                 order: Order::OldestFirst,
+                early,
             };
             let mut limit = LimitSettings::new("whole", &[Dimension::Process], 1);
             limit.ladder = Ladder::new(vec![Step::Queue(queue)], 503);
@@ -349,25 +358,25 @@ mod loom_tests {
             }
         }
 
-        fn ask(&self) -> Decision {
+        pub(in crate::admission) fn ask(&self) -> Decision {
             self.registry.acquire(&self.policy, &self.class, self.now)
         }
 
-        fn admit(&self) -> Permit {
+        pub(in crate::admission) fn admit(&self) -> Permit {
             match self.ask() {
                 Decision::Admit(permit) => permit,
                 other => panic!("the place is free: {other:?}"),
             }
         }
 
-        fn wait(&self) -> Wait {
+        pub(in crate::admission) fn wait(&self) -> Wait {
             match self.ask() {
                 Decision::Wait(wait) => wait,
                 other => panic!("the place is taken: {other:?}"),
             }
         }
 
-        fn assert_empty(&self) {
+        pub(in crate::admission) fn assert_empty(&self) {
             let limit = self.policy.limit("whole").unwrap();
             assert_eq!(self.registry.in_flight(&self.policy, limit, &self.class), 0);
             assert_eq!(self.registry.waiting(), 0);
@@ -375,14 +384,14 @@ mod loom_tests {
         }
     }
 
-    fn model(test: impl Fn() + Sync + Send + 'static) {
+    pub(in crate::admission) fn model(test: impl Fn() + Sync + Send + 'static) {
         let mut model = loom::model::Builder::new();
         // Every defect of this kind that is known shows with two switches; a third makes the search take minutes.
         model.preemption_bound = Some(2);
         model.check(test);
     }
 
-    fn look(wait: &mut Wait) -> Poll<Turn> {
+    pub(in crate::admission) fn look(wait: &mut Wait) -> Poll<Turn> {
         Pin::new(wait).poll(&mut Context::from_waker(Waker::noop()))
     }
 

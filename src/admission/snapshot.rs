@@ -10,6 +10,7 @@ use hashbrown::HashMap;
 
 use super::cell::Cell;
 use super::class::AccountName;
+use super::early::EarlyUse;
 use super::key::{Dimension, readable};
 use super::limit::{Limit, Mode};
 use super::policy::Policy;
@@ -36,6 +37,8 @@ pub struct LimitUse {
     pub used_ratio: f64,
     /// In shadow mode, and in a candidate: requests that would have been admitted, and refused.
     pub would: (u64, u64),
+    /// What it lent above its maximum, where it may.
+    pub early: Option<EarlyUse>,
 }
 
 /// One candidate, on paper.
@@ -93,6 +96,7 @@ impl Limit {
                 scope.would_admit.load(Ordering::Relaxed),
                 scope.would_reject.load(Ordering::Relaxed),
             ),
+            early: self.early_use(),
         }
     }
 }

@@ -69,13 +69,15 @@ struct Window {
     sum: u32,
 }
 
-/// What a permit remembers of a tally.
+/// What a permit remembers of a cell beside its places.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mark {
     /// So many nanoseconds of pace, to be taken back if another limit refuses.
     Pace(u64),
     /// The slot in which it began.
     Slot(u64),
+    /// That its places count as near completion.
+    Near,
 }
 
 impl Tally {

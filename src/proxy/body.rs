@@ -12,13 +12,19 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::time::Sleep;
 
 use super::context::Context;
-use super::decode::Decoder;
+use super::decode::{Decoder, Left};
 use super::incoming::Broken;
 use super::outgoing::{Outgoing, Stopped};
 use super::pool;
 use super::settings::Departed;
 use super::socket::Socket;
 use super::upstream::Visit;
+
+/// An answer is near completion once no more than this is left of it to read. The gate reads so much at once, and as much lies in
+/// the buffers of a connection: what has the place is then the transfer and no longer the work.
+const END_MAX: u64 = 64 * 1024;
+/// And no more than this part of it: an answer that is short as a whole may be begun long before it is made.
+const END_PART: u64 = 10;
 
 /// Why a body broke off.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +59,8 @@ pub(super) struct Answer {
     /// When the answer's head came, or a frame had to be waited for: when the connection was last known to work.
     moved_at: Instant,
     idle: Option<Pin<Box<Sleep>>>,
+    /// With so many bytes left it is near completion, which is told once; 0 where its length is unknown, or it was told.
+    end: u64,
     /// How it broke off; told a turn later, so that the client gets what came before.
     broken: Option<BodyError>,
 }
@@ -81,6 +89,10 @@ impl Answer {
         now: Instant,
     ) -> Self {
         let socket = Some(socket);
+        let end = match decoder.left {
+            Left::Bytes(length) => (length / END_PART).min(END_MAX),
+            _ => 0,
+        };
         let mut answer = Self {
             decoder,
             socket,
@@ -89,6 +101,7 @@ impl Answer {
             departed,
             moved_at: now,
             idle: None,
+            end,
             broken: None,
         };
         if answer.decoder.is_over() {
@@ -111,6 +124,16 @@ impl Answer {
 
     fn is_over(&self) -> bool {
         self.socket.is_none()
+    }
+
+    /// Whether it has come near completion just now. While the request is still being sent, the upstream may have to hear it.
+    fn nears_completion(&mut self) -> bool {
+        let is_near = matches!(self.decoder.left, Left::Bytes(left) if left <= self.end);
+        let is_near = is_near && self.rest.is_none();
+        if is_near {
+            self.end = 0;
+        }
+        is_near
     }
 
     fn poll_frame(
@@ -216,17 +239,23 @@ impl Body for ResponseBody {
         cx: &mut TaskContext<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = &mut *self;
-        let frame = match &mut this.payload {
+        let (frame, is_near) = match &mut this.payload {
             Payload::Own(bytes) => {
                 let bytes = bytes.take().filter(|bytes| !bytes.is_empty());
                 return Poll::Ready(bytes.map(|bytes| Ok(Frame::data(bytes))));
             }
-            Payload::Answer(answer) => ready!(answer.poll_frame(cx)),
+            Payload::Answer(answer) => {
+                let frame = ready!(answer.poll_frame(cx));
+                (frame, answer.nears_completion())
+            }
         };
         if let Some(context) = &mut this.context {
             match &frame {
                 Some(Ok(frame)) => {
                     context.sent += frame.data_ref().map_or(0, |data| data.len() as u64);
+                    if is_near {
+                        context.nears_completion();
+                    }
                 }
                 Some(Err(_)) => context.fail(),
                 None => {}

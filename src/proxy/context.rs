@@ -234,6 +234,14 @@ impl Context {
         }
     }
 
+    /// Little is left of the answer: those who wait may be served before its last byte. Not where the work outlives it; a place that a
+    /// timer gives back falls free without this.
+    pub(super) fn nears_completion(&mut self) {
+        if let (Hold::Own(permit), None) = (&mut self.hold, self.lease) {
+            permit.nears_completion();
+        }
+    }
+
     /// The gate answered by itself.
     pub(super) fn refused(&mut self, status: u16, reason: &'static str, outcome: Outcome) {
         self.status = status;

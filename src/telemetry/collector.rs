@@ -133,6 +133,12 @@ fn limits(snapshot: &Snapshot) -> Vec<MetricFamily> {
             .map(|limit| gauge(&[("limit", &limit.name)], value(limit)));
         family(name, MetricType::GAUGE, metrics.collect())
     };
+    let early = || {
+        let limits = snapshot.limits.iter();
+        limits.filter_map(|limit| limit.early.map(|early| ([("limit", &*limit.name)], early)))
+    };
+    let grants = early().map(|(labels, early)| counter(&labels, early.grants));
+    let overshoots = early().map(|(labels, early)| gauge(&labels, early.overshoot_max.into()));
     let shadow = snapshot
         .limits
         .iter()
@@ -150,6 +156,12 @@ fn limits(snapshot: &Snapshot) -> Vec<MetricFamily> {
         gauges(names::LIMIT, &|limit| f64::from(limit.max)),
         gauges(names::USED_RATIO, &|limit| limit.used_ratio),
         gauges(names::QUEUED, &|limit| float(limit.queued)),
+        family(names::EARLY_GRANTS, MetricType::COUNTER, grants.collect()),
+        family(
+            names::EARLY_OVERSHOOT,
+            MetricType::GAUGE,
+            overshoots.collect(),
+        ),
         gauges(names::KEYS, &|limit| float(limit.keys as u64)),
         family(names::SHADOW, MetricType::COUNTER, shadow.collect()),
     ]

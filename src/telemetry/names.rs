@@ -42,6 +42,16 @@ pub const QUEUED: (&str, &str) = (
     "tidegate_queued",
     "Requests that wait for a place under a limit.",
 );
+/// Requests that were lent a place.
+pub const EARLY_GRANTS: (&str, &str) = (
+    "tidegate_early_grants_total",
+    "Waiting requests that were served above a limit's maximum, because others were near completion.",
+);
+/// How far above its maximum a limit went by that.
+pub const EARLY_OVERSHOOT: (&str, &str) = (
+    "tidegate_early_overshoot_max",
+    "The most places above its maximum that a limit ever had in use after serving a request early.",
+);
 /// How long requests waited for their places.
 pub const QUEUE_WAIT: (&str, &str) = (
     "tidegate_queue_wait_seconds",
@@ -140,7 +150,7 @@ pub const LOG_DROPPED: (&str, &str) = (
 );
 
 /// All names above, for the test and the docs.
-pub const ALL: [&str; 29] = [
+pub const ALL: [&str; 31] = [
     REQUESTS.0,
     SHADOW.0,
     CANDIDATE_REQUESTS.0,
@@ -149,6 +159,8 @@ pub const ALL: [&str; 29] = [
     LIMIT.0,
     USED_RATIO.0,
     QUEUED.0,
+    EARLY_GRANTS.0,
+    EARLY_OVERSHOOT.0,
     QUEUE_WAIT.0,
     KEYS.0,
     UPSTREAM.0,

@@ -55,7 +55,8 @@ fn blocks_are_found_with_their_lines() {
 #[tokio::test]
 async fn every_metric_is_printed_under_its_name() {
     let origin = origin();
-    let limits = "limits: [{ name: whole, per: [], max: 10, mode: shadow }, { name: moving, max: { adaptive: {} } }]";
+    let limits = "limits: [{ name: whole, per: [], max: 10, mode: shadow }, { name: moving, max: { adaptive: {} } }, \
+                  { name: early, max: 10, when_full: [{ queue: { length: 10, timeout: 1s, early: 1 } }] }]";
     let candidates = "candidates: { one: { limits: [{ name: whole, max: 5 }] } }";
     let gate = sidecar(&format!("{limits}\n{candidates}"));
     let gate = gate.before(&origin).start().await;

@@ -12,6 +12,7 @@ mod cli;
 mod clients;
 mod docs;
 mod drain;
+mod early;
 mod endpoints;
 mod headers;
 mod keys;

@@ -193,6 +193,12 @@ pub(in crate::config) struct Queue {
     ///
     /// Default: `oldest_first`. Example: `adaptive`.
     pub(in crate::config) order: Option<Order>,
+    /// Up to so many places above `max` for those who wait, while as many of the places in use are near completion: the answer has a
+    /// `content-length`, nothing is left of the request, and of the answer at most the last tenth and 64 KiB.
+    ///
+    /// Default: `0`, nobody is served before a place is free. Range: 0 to 1,000. Example: `2`.
+    #[schemars(extend("x-kind" = "number"))]
+    pub(in crate::config) early: Option<At<Scalar>>,
 }
 
 /// Who goes first within an account.

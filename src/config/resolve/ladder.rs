@@ -14,6 +14,8 @@ use crate::config::file::{self, At};
 const STEPS_MAX: usize = 8;
 /// Requests that may wait for one key, or sleep under one limit.
 const LENGTH_MAX: u32 = 100_000;
+/// Places above a maximum. It is meant for a few: each is a request more than the upstream was to have, if the estimate is wrong.
+const EARLY_MAX: u32 = 1_000;
 const WAIT: std::ops::RangeInclusive<Duration> =
     Duration::from_millis(1)..=Duration::from_secs(3600);
 
@@ -71,6 +73,7 @@ fn queue(cx: &mut Context<'_>, form: &file::Queue) -> Queue {
             None | Some(file::Order::OldestFirst) => Order::OldestFirst,
             Some(file::Order::Adaptive) => Order::Adaptive,
         },
+        early: cx.count("early", form.early.as_ref(), 0, 0..=EARLY_MAX),
     }
 }
 

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use fastrand::Rng;
 use proptest::prelude::*;
 use tidegate::admission::{
-    Class, Decision, Dimension, LimitSettings, Permit, Priority, Step, Turn, Wait,
+    Class, Decision, Dimension, LimitSettings, Permit, Priority, Queue, Step, Turn, Wait,
 };
 
 use super::simulation::Seed;
@@ -170,6 +170,8 @@ struct Simulation {
     held: Vec<Permit>,
     waiting: Vec<Wait>,
     limits: Vec<LimitSettings>,
+    /// What each key held after the last step, by limit.
+    before: BTreeMap<(String, Vec<(String, String)>), u32>,
 }
 
 const LENGTH: u32 = 30;
@@ -184,13 +186,15 @@ impl Simulation {
             held: Vec::new(),
             waiting: Vec::new(),
             limits,
+            before: BTreeMap::new(),
         }
     }
 
     fn step(&mut self) {
         match self.random.u32(..100) {
             0..50 => self.arrive(),
-            50..80 => self.release(),
+            50..76 => self.release(),
+            76..80 => self.come_near_completion(),
             80..86 => self.leave(),
             86..92 => self.give_up(),
             92..96 => self.change_a_maximum(),
@@ -225,6 +229,13 @@ impl Simulation {
         if !self.held.is_empty() {
             let index = self.random.usize(..self.held.len());
             drop(self.held.swap_remove(index));
+        }
+    }
+
+    fn come_near_completion(&mut self) {
+        if !self.held.is_empty() {
+            let index = self.random.usize(..self.held.len());
+            self.held[index].nears_completion();
         }
     }
 
@@ -290,8 +301,9 @@ impl Simulation {
         self.world.reload(&self.limits);
     }
 
-    fn check(&self) {
+    fn check(&mut self) {
         let (world, mut queued) = (&self.world, 0);
+        let mut after = BTreeMap::new();
         for of in &self.limits {
             let limit = world.policy.limit(&of.name).expect("it is configured");
             for key in world.registry.keys(&world.policy, limit, usize::MAX) {
@@ -302,8 +314,17 @@ impl Simulation {
                     of.name
                 );
                 queued += u64::from(key.queued);
+                let of_key = (of.name.clone(), key.key);
+                let has_risen = self.before.get(&of_key) < Some(&key.in_flight);
+                assert!(
+                    !has_risen || key.in_flight <= key.max + of.ladder.early(),
+                    "above the maximum: {of_key:?} {}",
+                    key.in_flight
+                );
+                after.insert(of_key, key.in_flight);
             }
         }
+        self.before = after;
         let snapshot = world.registry.snapshot(&world.policy);
         assert_eq!(snapshot.queued, self.waiting.len() as u64);
         assert_eq!(queued, snapshot.queued, "everybody stands in one line");
@@ -329,8 +350,12 @@ fn random_limits(random: &mut Rng) -> Vec<LimitSettings> {
     let mut limits = Vec::new();
     for (index, per) in dimensions.into_iter().enumerate() {
         let limit = limit(&format!("limit-{index}"), per, random.u32(1..8));
+        let queue = Queue {
+            early: random.u32(..3),
+            ..queue(LENGTH)
+        };
         limits.push(if random.u32(..3) > 0 {
-            with(limit, &[Step::Queue(queue(LENGTH))])
+            with(limit, &[Step::Queue(queue)])
         } else {
             limit
         });
@@ -338,7 +363,7 @@ fn random_limits(random: &mut Rng) -> Vec<LimitSettings> {
     limits
 }
 
-// A11, A34, G1, G2, G3, G15: nobody waits for what is free, no count is above its maximum, no queue above its bound, and
+// A11, A16, A34, G1, G2, G3, G15: nobody waits for what is free, no count rises above its maximum and `early`, no queue above its bound, and
 // nobody is forgotten.
 #[test]
 fn a_simulation_of_waiting_keeps_its_invariants() {

@@ -6,6 +6,7 @@
 mod adaptive;
 mod candidates;
 mod crowd;
+mod early;
 mod exact;
 mod fairness;
 mod keys;

@@ -5,9 +5,12 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 
 use arc_swap::ArcSwap;
-use tidegate::admission::{Class, Decision, Dimension, LimitSettings, Policy, Registry};
+use tidegate::admission::{
+    Class, Decision, Dimension, LimitSettings, Policy, Reason, Registry, Step,
+};
 use tidegate::clock::Clock;
 
+use super::waiting::{queue, with};
 use super::{CALLS, JOBS, MESSAGES, World, account, class, limit, only, settings};
 
 fn per_account(max: u32) -> LimitSettings {
@@ -225,4 +228,18 @@ fn no_request_sees_half_a_reload() {
     });
     let snapshot = registry.snapshot(&policy.load());
     assert!(snapshot.in_flight == 0 && snapshot.limits.iter().all(|of| of.in_flight == 0));
+}
+
+// A11: one whose wait is over is judged by the maximum of the moment, not by the one that it came under.
+#[test]
+fn a_lowered_maximum_holds_for_those_who_came_before_it() {
+    let waited = |max| with(whole(max), &[Step::Queue(queue(10))]);
+    let mut world = World::new(&[waited(2)]);
+    let acme = class("acme", CALLS);
+    let mut held = world.fill(&acme);
+    let wait = world.wait(&acme);
+    world.reload(&[waited(1)]);
+    drop(held.pop());
+    assert_eq!(world.in_flight("whole", &acme), 1, "as many as may be now");
+    assert_eq!(world.give_up(wait).reason, Reason::QueueTimeout);
 }

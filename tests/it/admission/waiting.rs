@@ -19,6 +19,7 @@ pub(super) fn queue(length: u32) -> Queue {
         per_account: length,
         timeout: SECOND,
         order: Order::OldestFirst,
+        early: 0,
     }
 }
 
@@ -459,10 +460,8 @@ fn waits_can_be_ended_from_outside() {
     assert_eq!(refused(&mut waits[0]).reason, Reason::Cancelled);
     world.registry.dismiss_all(Reason::Draining);
     let rejection = refused(&mut waits[1]);
-    assert_eq!(
-        (rejection.reason, rejection.status),
-        (Reason::Draining, 503)
-    );
+    let told = (rejection.reason, rejection.status);
+    assert_eq!(told, (Reason::Draining, 503));
     assert_eq!(world.in_flight("whole", &acme), 1);
     drop(held);
     world.assert_empty();
