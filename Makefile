@@ -4,6 +4,7 @@
 #   make demo    the gate between a built-in origin and a noisy account, on built-in defaults (DEMO="--for 20s" ends it by itself)
 #   make test    all tests: unit, integration and doc tests, then the interleavings of the lock-free parts (loom)
 #   make bench   the micro benches, then the gate beside its peers (PROXY="--rounds 9 --seconds 3"; see benches/proxy/run.py)
+#   make overload  the gate and its peers under more load than the API can serve (OVERLOAD="--quick"; see benches/overload/run.py)
 #   make lint    formatting, clippy and rustdoc, all warnings denied
 #   make check-tools   only looks for, and installs, what all of these need
 #
@@ -12,7 +13,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench lint check-tools check-rust
+.PHONY: help demo test bench overload lint check-tools check-rust
 
 # Debian keeps servers out of a plain user's PATH, and rustup its programs out of a fresh shell's.
 export PATH := $(PATH):/usr/sbin:/sbin:$(HOME)/.cargo/bin
@@ -21,6 +22,7 @@ export PATH := $(PATH):/usr/sbin:/sbin:$(HOME)/.cargo/bin
 BUILD_TOOLS := cc:build-essential
 TEST_TOOLS  := $(BUILD_TOOLS) curl:curl nginx:nginx-light wrk:wrk h2load:nghttp2-client openssl:openssl
 BENCH_TOOLS := $(BUILD_TOOLS) nginx:nginx-light wrk:wrk haproxy:haproxy python3:python3 cmake:cmake
+OVERLOAD_TOOLS := $(BUILD_TOOLS) nginx:nginx-light haproxy:haproxy python3:python3
 
 # $(call need,program:package …): installs the packages of the programs that are not there.
 define need
@@ -65,6 +67,12 @@ bench: check-rust
 	cargo bench
 	cargo build --profile dist --bin tidegate
 	benches/proxy/run.py $(PROXY)
+
+overload: check-rust
+	$(call need,$(OVERLOAD_TOOLS))
+	cargo build --release --example overload
+	cargo build --profile dist --bin tidegate
+	benches/overload/run.py $(OVERLOAD)
 
 lint: check-rust
 	$(call need,$(BUILD_TOOLS))

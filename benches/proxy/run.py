@@ -22,17 +22,14 @@ import sys
 sys.dont_write_bytecode = True
 
 import argparse
-import datetime
 import json
 import os
-import platform
-import re
 import signal
-import subprocess
 import tempfile
 import time
 from pathlib import Path
 
+import machine
 import proxies
 import report
 from proxies import BenchError, PEERS
@@ -75,57 +72,17 @@ def chosen(asked):
     return found
 
 
-def cores():
-    """The cores of proxy, origin and wrk, on different physical cores as far as there are any."""
-    siblings, first, rest = set(), [], []
-    for core in sorted(os.sched_getaffinity(0)):
-        try:
-            group = Path(f"/sys/devices/system/cpu/cpu{core}/topology/thread_siblings_list").read_text().strip()
-        except OSError:
-            group = str(core)
-        (rest if group in siblings else first).append(core)
-        siblings.add(group)
-    usable = first + rest
-    if len(usable) < 2:
-        raise BenchError("at least two cores are needed: one for the proxy, one for the load")
-    return usable[0], usable[1], usable[2 if len(first) > 2 else 1]
-
-
-def first_line(*command):
-    """What a program says of its version, on either stream."""
-    try:
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=20)
-    except (OSError, subprocess.TimeoutExpired):
-        return "unknown"
-    if done.returncode != 0 and not done.stdout:
-        return "unknown"
-    return ((done.stdout + done.stderr).strip().splitlines() or ["unknown"])[0]
-
-
 def facts(asked, running, placed):
     """Where, when and with what: figures without these mean nothing."""
-    model = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
-    commit = first_line("git", "-C", str(proxies.ROOT), "rev-parse", "--short=12", "HEAD")
-    dirty = first_line("git", "-C", str(proxies.ROOT), "status", "--porcelain", "--untracked-files=no")
-    flags = {"nginx": "-v", "haproxy": "-v", "l4": "-v"}
-    versions = {p.name: first_line(str(p.command[0]), flags.get(p.name, "--version")) for p in running if p.name != "pingora"}
+    versions = {p.name: machine.version(p.command[0]) for p in running if p.name != "pingora"}
     return {
-        "machine": f"{model[1] if model else platform.machine()}, {os.cpu_count()} cores, Linux {platform.release()}",
-        "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
-        "commit": commit + ("" if dirty == "unknown" else " with changes"),
+        **machine.facts(proxies.ROOT),
         "rounds": asked.rounds,
         "seconds a leg": asked.seconds,
         "cores": "proxy {}, origin {}, wrk {}".format(*placed),
-        "load before": "{:.2f}".format(os.getloadavg()[0]),
-        "wrk": first_line(proxies.tool("wrk", "wrk"), "--version"),
+        "wrk": machine.version(proxies.tool("wrk", "wrk")),
         **versions,
     }
-
-
-def stolen():
-    """Ticks that the host took away from this machine's cores, and all ticks."""
-    ticks = [int(n) for n in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
-    return ticks[7], sum(ticks)
 
 
 def plan(running):
@@ -163,7 +120,7 @@ def measured(asked, legs, core):
 
 def bench(asked, run, started):
     """The whole run. What it starts goes to `started`, for the caller to end."""
-    placed = cores()
+    placed = machine.cores()
     running = chosen(asked)
     where = facts(asked, running, placed)
     for program, core in [(proxies.origin(), placed[1])] + [(p, placed[0]) for p in running]:
@@ -173,9 +130,9 @@ def bench(asked, run, started):
     idle = {p.name: p.resident_mib() for p in running}
     legs = plan(running)
     prove(legs)
-    taken, all_before = stolen()
+    taken, all_before = machine.stolen()
     samples = measured(asked, legs, placed[2])
-    taken_after, all_after = stolen()
+    taken_after, all_after = machine.stolen()
     where["stolen by the host"] = f"{100 * (taken_after - taken) / max(1, all_after - all_before):.1f} % of all CPU time"
     loaded = {p.name: p.resident_mib() for p in running}
     show(asked, where, {leg[0]: leg[1] for leg in legs}, samples, idle, loaded)
