@@ -221,6 +221,7 @@ impl Registry {
             let cell = self.find(policy, limit, &limit.real, class);
             let budget = self.budget(policy, limit, class);
             let max = budget.unwrap_or_else(|| terms.max(limit, class, cell.as_deref()));
+            let max = limit.samples(self.held_to(policy, limit, class, max));
             let in_flight = cell.as_deref().map_or(0, |cell| cell.in_use(max, now));
             let is_behind = cell
                 .as_deref()
@@ -228,27 +229,18 @@ impl Registry {
             if is_behind || in_flight.saturating_add(class.cost) > max {
                 return Err(Full {
                     index,
-                    max,
-                    in_flight,
+                    max: limit.places(max),
+                    in_flight: limit.places(in_flight),
                     free_in: free_in(cell.as_deref(), class.cost, max, now),
                     cell,
                     awaited: Awaited::new(),
                 });
             }
-            wanted.push(Wanted { index, cell, max });
+            if limit.is_sampled() {
+                wanted.push(Wanted { index, cell, max });
+            }
         }
-        let mut permit = Permit {
-            cells: SmallVec::new(),
-            marks: Vec::new(),
-            cost: class.cost,
-            account: None,
-            taken_at: now,
-            account_in_flight: 0,
-            would_reject: None,
-            ended_at: None,
-            story: None,
-            learners: SmallVec::new(),
-        };
+        let mut permit = Permit::new(class.cost, now);
         for Wanted { index, cell, max } in wanted {
             let limit = &policy.limits[usize::from(index)];
             let lookup = policy.lookup(limit, &limit.real, class);
@@ -265,8 +257,8 @@ impl Registry {
                 Err((in_flight, cell)) => {
                     return Err(Full {
                         index,
-                        max,
-                        in_flight,
+                        max: limit.places(max),
+                        in_flight: limit.places(in_flight),
                         free_in: free_in(Some(&cell), class.cost, max, now),
                         cell: Some(cell),
                         awaited: permit.give_back(true),
@@ -344,25 +336,32 @@ impl Registry {
     }
 
     fn take_in_shadow(&self, permit: &mut Permit, policy: &Policy, limit: &Limit, class: &Class) {
-        let lookup = policy.lookup(limit, &limit.real, class);
-        let real = self.find_or_insert(&limit.real, lookup);
-        // Without a maximum only a removed cell or an overflowing count can be in the way.
-        if let Ok(taken) = self.take(permit, &limit.real, lookup, real, u32::MAX, |_| true) {
-            permit.is_to_teach(limit, class, taken);
-        }
         let lookup = policy.lookup(limit, &limit.paper, class);
         let paper = self.find_or_insert(&limit.paper, lookup);
         let budget = self.budget(policy, limit, class);
         let max = budget.unwrap_or_else(|| limit.max_of(class, Some(&paper)));
-        let scope = &limit.real.scope;
-        match self.take(permit, &limit.paper, lookup, paper, max, |_| true) {
-            Ok(_) => scope.would_admit.fetch_add(1, Ordering::Relaxed),
-            Err(_) => {
-                let name = || Arc::clone(&limit.name);
-                permit.would_reject.get_or_insert_with(name);
-                scope.would_reject.fetch_add(1, Ordering::Relaxed)
+        let max = limit.samples(self.held_to(policy, limit, class, max));
+        let fits = if limit.is_sampled() {
+            let real = policy.lookup(limit, &limit.real, class);
+            let cell = self.find_or_insert(&limit.real, real);
+            // Without a maximum only a removed cell or an overflowing count can be in the way.
+            if let Ok(taken) = self.take(permit, &limit.real, real, cell, u32::MAX, |_| true) {
+                permit.is_to_teach(limit, class, taken);
             }
+            self.take(permit, &limit.paper, lookup, paper, max, |_| true)
+                .is_ok()
+        } else {
+            let in_use = paper.in_use(max, permit.taken_at);
+            in_use.saturating_add(permit.cost) <= max
         };
+        let scope = &limit.real.scope;
+        if fits {
+            scope.would_admit.fetch_add(1, Ordering::Relaxed);
+        } else {
+            let name = || Arc::clone(&limit.name);
+            permit.would_reject.get_or_insert_with(name);
+            scope.would_reject.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     fn take_of_account(&self, permit: &mut Permit, policy: &Policy, class: &Class) -> u32 {

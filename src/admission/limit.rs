@@ -15,6 +15,7 @@ use super::ladder::Ladder;
 use super::moving::{Moves, Moving};
 use super::occupancy::Occupancy;
 use super::registry::free_cell;
+use super::sparing::Pressure;
 use super::tally::Counted;
 
 /// What a limit does with a request that does not fit.
@@ -74,6 +75,10 @@ pub struct LimitSettings {
     pub ladder: Ladder,
     /// Whether leases keep their places; else they return with the response's last byte.
     pub counts_leases: bool,
+    /// One request of so many is counted; 1 for all.
+    pub sample: u32,
+    /// When it holds; `None` for always.
+    pub pressure: Option<Pressure>,
     /// Places that some have for sure: while they have less, what falls free is theirs first. Others may use them meanwhile.
     pub guaranteed: Vec<Guarantee>,
 }
@@ -98,6 +103,8 @@ impl LimitSettings {
             mode: Mode::Enforce,
             ladder: Ladder::reject(429),
             counts_leases: true,
+            sample: 1,
+            pressure: None,
             guaranteed: Vec::new(),
         }
     }

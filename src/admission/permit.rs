@@ -56,6 +56,22 @@ type Cells = SmallVec<[Arc<Cell>; 6]>;
 pub(super) type Awaited = SmallVec<[Arc<Cell>; 2]>;
 
 impl Permit {
+    /// A permit that holds nothing yet.
+    pub(super) fn new(cost: u32, now: Instant) -> Self {
+        Self {
+            cells: SmallVec::new(),
+            marks: Vec::new(),
+            cost,
+            account: None,
+            taken_at: now,
+            account_in_flight: 0,
+            would_reject: None,
+            ended_at: None,
+            story: None,
+            learners: SmallVec::new(),
+        }
+    }
+
     /// Requests of this account in flight when the permit was given, this one counted.
     #[must_use]
     pub fn account_in_flight(&self) -> u32 {

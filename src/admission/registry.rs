@@ -91,7 +91,7 @@ impl Registry {
     #[must_use]
     pub fn in_flight(&self, policy: &Policy, limit: &Limit, class: &Class) -> u32 {
         let cell = self.find(policy, limit, &limit.real, class);
-        cell.map_or(0, |cell| cell.count.in_flight())
+        cell.map_or(0, |cell| limit.places(cell.count.in_flight()))
     }
 
     pub(super) fn account_lookup<'a>(&'a self, policy: &'a Policy, class: &'a Class) -> Lookup<'a> {

@@ -102,8 +102,8 @@ impl Limit {
 }
 
 impl LimitUse {
-    fn add(&mut self, cell: &Cell, max: u32) {
-        let in_flight = cell.count.in_flight();
+    fn add(&mut self, limit: &Limit, cell: &Cell, max: u32) {
+        let in_flight = limit.places(cell.count.in_flight());
         self.queued += u64::from(cell.count.waiting());
         if in_flight == 0 {
             return;
@@ -156,12 +156,12 @@ impl Registry {
             if cell.key.scope() == self.accounts.scope.id {
                 in_flight += u64::from(cell.count.in_flight());
             } else if let Some(&index) = by_scope.get(&cell.key.scope()) {
-                limits[index].add(cell, policy.max_of_key(known[index], cell));
+                limits[index].add(known[index], cell, policy.max_of_key(known[index], cell));
             }
         });
         for (limit, seen) in known.iter().zip(&mut limits) {
             if let Some(only) = &limit.real.only {
-                seen.add(only, limit.default_max(Some(only), 0));
+                seen.add(limit, only, limit.default_max(Some(only), 0));
             }
         }
         let queued = self.waiting() as u64;
@@ -191,10 +191,10 @@ impl Registry {
                 key: named
                     .map(|(name, (&dimension, value))| (name.clone(), readable(dimension, value)))
                     .collect(),
-                in_flight: cell.count.in_flight(),
+                in_flight: limit.places(cell.count.in_flight()),
                 max: policy.max_of_key(limit, cell),
                 queued: cell.count.waiting(),
-                peak: cell.count.peak(),
+                peak: limit.places(cell.count.peak()),
             });
             // However many keys there are, memory is for twice as many as asked for.
             if keys.len() >= kept {

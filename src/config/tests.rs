@@ -215,7 +215,7 @@ fn a_limit_is_the_same_when_what_it_counts_is_the_same() {
     );
     assert_eq!(
         one,
-        "name=l;per=account;resources=a,b;except=;upstreams=*;count=InFlight"
+        "name=l;per=account;resources=a,b;except=;upstreams=*;count=InFlight;sample=1"
     );
 }
 

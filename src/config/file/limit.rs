@@ -57,6 +57,17 @@ pub(in crate::config) struct Limit {
     ///
     /// Default: `in_flight`. Range: 100ms to 1h. Example: `{ starts_per: 1s }`.
     pub(in crate::config) count: Option<At<Count>>,
+    /// One request of so many is counted, and stands for all of them: cores that share a count meet on it so much less. It is right on
+    /// average, to a part of about the root of `sample / max`. Nobody can `queue` for it.
+    ///
+    /// Default: `1`. Range: 1 to 1,000. Example: `10`.
+    #[schemars(extend("x-kind" = "number"))]
+    pub(in crate::config) sample: Option<At<Scalar>>,
+    /// It holds only while another limit is nearly full, as one on accounts that is to bite only when the whole is under pressure. It
+    /// counts all the time. Nobody can `queue` for it.
+    ///
+    /// Default: always. Example: `{ limit: whole-api, percent: 80 }`.
+    pub(in crate::config) when: Option<At<When>>,
     /// `enforce` refuses what does not fit, `shadow` only counts and notes, `off` does neither.
     ///
     /// Default: `enforce`. Example: `shadow`.
@@ -75,6 +86,21 @@ pub(in crate::config) struct Limit {
     ///
     /// Default: none. Range: up to 16, together no more than `max`. Example: `[{ group: gold, min: 100 }]`.
     pub(in crate::config) guaranteed: Option<Vec<At<Guarantee>>>,
+}
+
+/// When a limit holds.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct When {
+    /// The limit that is looked at: one on what is in flight, without a `when` of its own.
+    ///
+    /// Required. Example: `whole-api`.
+    pub(in crate::config) limit: At<String>,
+    /// How much of its places must be taken, in percent.
+    ///
+    /// Required. Range: 1 to 100. Example: `80`.
+    #[schemars(extend("x-kind" = "number"))]
+    pub(in crate::config) percent: At<Scalar>,
 }
 
 /// Places of an account or a group for sure.

@@ -94,6 +94,14 @@ fn acts(cx: &mut Context<'_>, limit: &file::Limit) -> bool {
         let why = "guarantees are for those who wait, and nobody waits for a candidate";
         refuse(cx, place, "guaranteed", why);
     }
+    for (asked, key) in [
+        (limit.sample.as_ref().map(|of| of.place), "sample"),
+        (limit.when.as_ref().map(|of| of.place), "when"),
+    ] {
+        if let Some(place) = asked {
+            refuse(cx, place, key, "a candidate counts all, always");
+        }
+    }
     if let Some(store) = &limit.shared {
         let why = "a candidate counts what this sidecar lets in";
         refuse(cx, store.place, "shared", why);

@@ -5,11 +5,10 @@ use std::time::Duration;
 
 use super::accounts::Accounts;
 use super::context::{Context, Names};
-use super::ladder;
+use super::covered::{Covered, identity};
 use super::resources::Resources;
-use crate::admission::{
-    AccountName, Counted, Dimension, GroupId, LimitSettings, Mode, ResourceId, UpstreamId,
-};
+use super::{ladder, sparing};
+use crate::admission::{AccountName, Counted, Dimension, GroupId, LimitSettings, Mode};
 use crate::classify::ValueSource;
 use crate::config::diagnostic::{Place, closest};
 use crate::config::file::{self, At, Count, Per};
@@ -60,6 +59,10 @@ pub(super) fn limits(cx: &mut Context<'_>, section: &[file::Limit], known: &Know
         all.lines.push(limit.name.place.line);
         all.places.push(limit.name.place);
     }
+    for (at, limit) in section.iter().take(LIMITS_MAX).enumerate() {
+        let queues = all.settings[at].ladder.queues();
+        all.settings[at].pressure = sparing::pressure(cx, limit, section, &names, queues);
+    }
     all
 }
 
@@ -105,9 +108,17 @@ pub(super) fn one(
         )
         .hint("use `slow` instead of `queue`, or count `in_flight`");
     }
+    let sample = sparing::sample(cx, limit, max, ladder.queues());
     LimitSettings {
         name: limit.name.value.clone(),
-        identity: identity(&limit.name.value, &per_names, &covered, known, counted),
+        identity: identity(
+            &limit.name.value,
+            &per_names,
+            &covered,
+            known,
+            counted,
+            sample,
+        ),
         per,
         per_names,
         resources: covered.resources,
@@ -125,6 +136,8 @@ pub(super) fn one(
             Some(file::Leases::Count) => true,
             Some(file::Leases::Skip) => false,
         },
+        sample,
+        pressure: None,
         guaranteed,
     }
 }
@@ -295,107 +308,6 @@ impl Limits {
     }
 }
 
-/// Which requests a limit covers.
-struct Covered {
-    resources: Option<Vec<ResourceId>>,
-    except: Vec<ResourceId>,
-    upstreams: Option<Vec<UpstreamId>>,
-}
-
-impl Covered {
-    fn new(cx: &mut Context<'_>, limit: &file::Limit, known: &Known<'_>, who: &str) -> Self {
-        let before = cx.found.len();
-        let resources = limit
-            .resources
-            .as_ref()
-            .map(|list| resource_ids(cx, &list.value, known, who));
-        let except = resource_ids(cx, limit.except.as_deref().unwrap_or_default(), known, who);
-        let upstreams = limit
-            .upstreams
-            .as_ref()
-            .map(|list| upstream_ids(cx, &list.value, known, who));
-        let covered = Self {
-            resources,
-            except,
-            upstreams,
-        };
-        for (id, name) in covered
-            .except
-            .iter()
-            .zip(limit.except.as_deref().unwrap_or_default())
-        {
-            if covered
-                .resources
-                .as_ref()
-                .is_some_and(|only| only.contains(id))
-            {
-                cx.error(
-                    "contradiction",
-                    name.place,
-                    format!("{who} both covers and leaves out `{}`", name.value),
-                )
-                .hint("take it out of `resources` or of `except`");
-            }
-        }
-        // Whoever refers to something unknown hears about that first.
-        if cx.found.len() == before && !covered.has_any(known) {
-            cx.error(
-                "contradiction",
-                limit.name.place,
-                format!("{who} covers no resource"),
-            )
-            .hint(
-                "`resources`, `except` and `upstreams` leave nothing over; leave one of them away",
-            );
-        }
-        covered
-    }
-
-    fn has_any(&self, known: &Known<'_>) -> bool {
-        known.resources.rules.iter().zip(0..).any(|(resource, id)| {
-            self.resources
-                .as_ref()
-                .is_none_or(|only| only.contains(&ResourceId(id)))
-                && !self.except.contains(&ResourceId(id))
-                && self
-                    .upstreams
-                    .as_ref()
-                    .is_none_or(|only| only.contains(&resource.upstream))
-        })
-    }
-}
-
-fn resource_ids(
-    cx: &mut Context<'_>,
-    list: &[At<String>],
-    known: &Known<'_>,
-    who: &str,
-) -> Vec<ResourceId> {
-    let names = &known.resources.names;
-    let find = |name: &At<String>| {
-        if name.value == super::resources::OTHER {
-            return Some(names.len());
-        }
-        names.find(cx, name, "unknown_resource", who)
-    };
-    let ids = list.iter().filter_map(find);
-    ids.map(|index| ResourceId(u16::try_from(index).expect("there are at most 1,000")))
-        .collect()
-}
-
-fn upstream_ids(
-    cx: &mut Context<'_>,
-    list: &[At<String>],
-    known: &Known<'_>,
-    who: &str,
-) -> Vec<UpstreamId> {
-    let ids = list
-        .iter()
-        .filter_map(|name| known.upstreams.find(cx, name, "unknown_upstream", who));
-    ids.map(|index| UpstreamId(u16::try_from(index).expect("there are at most 1,000")))
-        .collect()
-}
-
 type Overrides = (Vec<(AccountName, u32)>, Vec<(GroupId, u32)>);
 
 fn overrides(
@@ -459,35 +371,4 @@ fn overrides(
         }
     }
     (accounts, groups)
-}
-
-/// One text for what makes it the same limit: names, not ids, which change when others come and go.
-fn identity(
-    name: &str,
-    per: &[String],
-    covered: &Covered,
-    known: &Known<'_>,
-    counted: Counted,
-) -> String {
-    let resource = |id: &ResourceId| known.resources.rules[usize::from(id.0)].name.clone();
-    let upstream = |id: &UpstreamId| known.upstreams.text(usize::from(id.0)).to_owned();
-    let list = |mut names: Vec<String>| {
-        names.sort();
-        names.dedup();
-        names.join(",")
-    };
-    let all = || "*".to_owned();
-    let resources = covered
-        .resources
-        .as_ref()
-        .map_or_else(all, |ids| list(ids.iter().map(resource).collect()));
-    let except = list(covered.except.iter().map(resource).collect());
-    let upstreams = covered
-        .upstreams
-        .as_ref()
-        .map_or_else(all, |ids| list(ids.iter().map(upstream).collect()));
-    let per = per.join(",");
-    format!(
-        "name={name};per={per};resources={resources};except={except};upstreams={upstreams};count={counted:?}"
-    )
 }

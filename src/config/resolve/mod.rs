@@ -6,6 +6,7 @@
 mod accounts;
 mod candidates;
 mod context;
+mod covered;
 mod guaranteed;
 mod ladder;
 mod limits;
@@ -13,6 +14,7 @@ mod max;
 mod resources;
 mod retries;
 mod server;
+mod sparing;
 mod upstreams;
 
 pub(super) use context::Context;

@@ -16,6 +16,7 @@ mod reload;
 mod retries;
 mod shadow;
 pub(super) mod simulation;
+mod sparing;
 mod tally;
 mod usage;
 mod waiting;
