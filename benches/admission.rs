@@ -226,6 +226,7 @@ fn class(account: AccountName) -> Class {
         group: None,
         priority: Priority::Normal,
         cost: 1,
+        learner: None,
         is_retry: false,
         network: None,
         values: smallvec::SmallVec::new(),

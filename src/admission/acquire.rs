@@ -187,7 +187,9 @@ impl Registry {
                     return Decision::Reject(self.rejection(&policy, &ask.class, &full, reason));
                 }
             }
-            let newest = self.room.lock().policy.clone();
+            // One that has not waited came under the limits of the moment.
+            let newest = ask.has_waited().then(|| self.room.lock().policy.clone());
+            let newest = newest.flatten();
             let terms = Terms {
                 ask: Some(&ask),
                 newest: newest.as_deref(),
@@ -240,7 +242,7 @@ impl Registry {
                 wanted.push(Wanted { index, cell, max });
             }
         }
-        let mut permit = Permit::new(class.cost, now);
+        let mut permit = Permit::new(class, now);
         for Wanted { index, cell, max } in wanted {
             let limit = &policy.limits[usize::from(index)];
             let lookup = policy.lookup(limit, &limit.real, class);

@@ -94,6 +94,11 @@ impl Ask {
         self
     }
 
+    /// Whether it has stood in a line or slept.
+    pub(super) fn has_waited(&self) -> bool {
+        self.story.was_queued || self.story.was_slowed
+    }
+
     /// How long it has waited so far.
     #[must_use]
     pub fn waited(&self, now: Instant) -> Duration {

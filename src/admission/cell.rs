@@ -208,8 +208,9 @@ pub(super) struct Cell {
     pub(super) tally: Option<Box<Tally>>,
     /// Whether the cell was used since the sweeper's last visit; a spared cell is not taken out at once.
     pub(super) used: std::sync::atomic::AtomicBool,
-    /// Places of requests near completion, where places are lent on that: see `early`.
-    pub(super) nearing: AtomicU32,
+    /// Of a limit's own key: places of requests near completion, where places are lent on that (see `early`). Of what one account
+    /// holds of such a key: when it was last served (see `occupancy`). No cell is both.
+    pub(super) note: AtomicU32,
 }
 
 /// Two lines of 64 bytes, less the two reference counts of an `Arc`.

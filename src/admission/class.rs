@@ -5,8 +5,11 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 use smallvec::SmallVec;
+
+use super::cost::LearnedCost;
 
 use super::key::hash;
 
@@ -237,6 +240,8 @@ pub struct Class {
     pub priority: Priority,
     /// How many places it takes in each limit; at least 1.
     pub cost: u32,
+    /// What learns from how long it holds them.
+    pub learner: Option<Arc<LearnedCost>>,
     /// It was tried before.
     pub is_retry: bool,
     /// Where it comes from; `None` behind a Unix socket.

@@ -28,6 +28,24 @@ impl Cost {
         }
     }
 
+    /// The most that a request may ever take.
+    #[must_use]
+    pub fn most(&self) -> u32 {
+        match self {
+            Self::Fixed(cost) => *cost,
+            Self::Learned(learned) => learned.most,
+        }
+    }
+
+    /// What learns from its requests.
+    #[must_use]
+    pub fn learner(&self) -> Option<Arc<LearnedCost>> {
+        match self {
+            Self::Fixed(_) => None,
+            Self::Learned(learned) => Some(Arc::clone(learned)),
+        }
+    }
+
     /// Goes on with what an earlier configuration's cost of the same kind has learned.
     pub fn carry_on(&self, earlier: &Self) {
         if let (Self::Learned(learned), Self::Learned(earlier)) = (self, earlier) {
@@ -55,9 +73,11 @@ impl LearnedCost {
         }
     }
 
-    /// Takes note of a request that was answered, and held its places so long.
+    /// Takes note of a request that was answered, and held its places so long. What costs the most teaches no more than that: one
+    /// client that reads for an hour must not make a whole kind of request dear for everybody.
     pub fn learn(&self, held: Duration) {
-        self.mean.learn(held.as_secs_f64());
+        let most = self.unit.saturating_mul(self.most);
+        self.mean.learn(held.min(most).as_secs_f64());
     }
 
     fn now(&self) -> u32 {
@@ -87,6 +107,8 @@ mod tests {
         assert_eq!(learned(&[0.004]).now(), 1);
         assert_eq!(learned(&[1.0]).now(), 10);
         assert_eq!(learned(&[60.0]).now(), 50);
+        let spoilt = learned(&[0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 3_600.0]).now();
+        assert!(spoilt < 30, "{spoilt}");
         let mixed = learned(&[0.5, 1.5]).now();
         assert!((6..=14).contains(&mixed), "{mixed}");
         assert_eq!(Cost::Fixed(7).now(), 7);

@@ -2,7 +2,7 @@
 //!
 //! Of what is in flight, those whose work is nearly done are told apart by whoever sees the evidence
 //! ([`Permit::nears_completion`]); a limit with `early` then lends as many places above its maximum, up to that number, and only to
-//! requests in its line. So what is in flight after such a grant is at most the maximum and what is near completion, and never more
+//! requests that are served from a line. So what is in flight after such a grant is at most the maximum and what is near completion, and never more
 //! than the maximum and `early`, however wrong the evidence is. Evidence may be taken back at any moment, as those near completion
 //! end: it is looked at again once all places are taken, and what it no longer carries is given back before anybody is admitted.
 //! Never lends a place of a closed limit, or one to a request that needs more than the maximum.
@@ -48,7 +48,7 @@ impl Limit {
             return 0;
         }
         // Relaxed, here and below: every change of it is followed by one of the cell's word, and read after one, which order it.
-        cell.nearing.load(Relaxed).min(early)
+        cell.note.load(Relaxed).min(early)
     }
 
     pub(super) fn early_use(&self) -> Option<EarlyUse> {
@@ -132,7 +132,7 @@ impl Permit {
             if !cell.scope.is_early.load(Relaxed) {
                 continue;
             }
-            cell.nearing.fetch_add(self.cost, Relaxed);
+            cell.note.fetch_add(self.cost, Relaxed);
             self.marks.push((Arc::clone(cell), Mark::Near));
             // Whoever begins to wait after this look sees the evidence, for both change the same word.
             if cell.count.settled().1 {
@@ -156,7 +156,7 @@ impl Permit {
 
 impl Cell {
     pub(super) fn retract_completion(&self, cost: u32) {
-        let before = self.nearing.fetch_sub(cost, Relaxed);
+        let before = self.note.fetch_sub(cost, Relaxed);
         debug_assert!(before >= cost, "evidence was taken back twice");
     }
 }

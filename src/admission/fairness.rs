@@ -1,8 +1,11 @@
 //! Who goes next among those that wait for one cell.
 //!
 //! Service times are unknown and *occupancy* is what is limited, so the next is the account with the smallest
-//! `(in flight + cost) / weight`, ties by waiting time: max-min fairness over what is really held, without a guess or a
-//! correction (compare the virtual finish times of Kubernetes' Priority and Fairness, KEP-1040). Guaranteed shares go
+//! `(in flight + cost) / weight`, and among equals the one that was served longest ago, as in round robin: max-min fairness over
+//! what is really held, without a guess or a correction (compare the virtual finish times of Kubernetes' Priority and
+//! Fairness, KEP-1040). Ties are the rule where there are about as many accounts as places: by waiting time, an account that asks
+//! for less than its share would stand behind all that always wait. One that nobody knows counts as served when it came, so
+//! that fresh accounts do not overtake those that wait. Guaranteed shares go
 //! first, then priorities by a fixed schedule, so that a lower one is slowed and never starved. Every step costs a
 //! logarithm of the number of waiting accounts; nothing is scanned. Who has to go when a line is full is decided here too: the
 //! last in turn of the account that has most in line for its weight. Knows no cells and no locks: what an account holds is asked
@@ -81,7 +84,7 @@ impl<P> Flows<P> {
         fits: impl Fn(usize) -> Fit,
         is_unmet: impl Fn(usize) -> bool,
     ) -> Option<Pick> {
-        if let Some(flow) = self.saving {
+        if let Some((flow, _)) = self.saving {
             let entry = self.turn_entry(flow);
             match fits(entry.id) {
                 Fit::Now => return Some(Pick::of(flow, entry)),
@@ -105,7 +108,7 @@ impl<P> Flows<P> {
             }
             let lane = &self.lanes[priority as usize];
             let mut passed = None;
-            if (lane.grants + 1).is_multiple_of(OLDEST_EVERY)
+            if lane.grants.wrapping_add(1).is_multiple_of(OLDEST_EVERY)
                 && let Some((flow, entry)) = self.oldest(priority, taken, &occupied)
             {
                 match fits(entry.id) {
@@ -204,17 +207,18 @@ impl<P> Flows<P> {
         last.map(|entry| entry.id)
     }
 
-    /// Notes that the pick got its places. To be called before it is taken out.
-    pub(super) fn granted(&mut self, pick: Pick) {
+    /// Notes that the pick got its places, at this place in the order of arrival. To be called before it is taken out.
+    pub(super) fn granted(&mut self, pick: Pick, at: u64) {
         if let Some((at, times)) = pick.passed {
             self.flows[at].passed += times;
             if self.flows[at].passed >= PASSES_MAX {
-                self.saving = Some(at);
+                self.saving = Some((at, self.turn_entry(at).serial));
             }
         }
-        self.saving = self.saving.filter(|saving| *saving != pick.flow);
+        self.saving = self.saving.filter(|(flow, _)| *flow != pick.flow);
         let flow = &mut self.flows[pick.flow];
         flow.passed = 0;
+        flow.served = at;
         let lane = &mut self.lanes[flow.priority as usize];
         lane.grants = lane.grants.wrapping_add(1);
         self.grants = self.grants.wrapping_add(1);

@@ -14,7 +14,7 @@ use super::class::{AccountName, Priority};
 /// Fixed-point bits of the ratio of places to weight: with weights up to 1,000 it still orders single places.
 const RATIO_BITS: u32 = 16;
 
-/// A position in the order of turns: ratio, arrival of the account's first waiter, flow.
+/// A position in the order of turns: ratio, when the account was last served, flow.
 pub(super) type Turn = (u64, u64, usize);
 
 /// One waiting request, as far as its turn is concerned.
@@ -39,6 +39,8 @@ pub(super) struct Flow<P> {
     pub(super) place: P,
     /// In the order of arrival.
     pub(super) entries: VecDeque<Entry>,
+    /// When it was last served, as a place in the order of arrival; if never, when its first request came.
+    pub(super) served: u64,
     pub(super) turn: (u64, u64),
     pub(super) age: u64,
     /// How many wait for its weight, and the arrival of the newest.
@@ -83,8 +85,8 @@ pub(super) struct Flows<P> {
     pub(super) len: u32,
     /// Of all flows together.
     pub(super) weight: u64,
-    /// The flow for which freed places are saved, because it was passed so often.
-    pub(super) saving: Option<usize>,
+    /// The flow and the request for which freed places are saved, because it was passed so often.
+    pub(super) saving: Option<(usize, u64)>,
     /// The last to come goes first within an account.
     pub(super) is_newest_first: bool,
 }
@@ -119,12 +121,13 @@ impl<P> Flows<P> {
         flows.map(|&flow| self.flows[flow].entries.len()).sum()
     }
 
-    /// Adds a request; gives the flow that it waits in.
+    /// Adds a request; gives the flow that it waits in. `place` says where a new flow's occupancy is read, and when its account was last
+    /// served, if that is known.
     pub(super) fn push(
         &mut self,
         owner: Owner,
         entry: Entry,
-        place: impl FnOnce() -> P,
+        place: impl FnOnce() -> (P, Option<u64>),
         occupied: impl Fn(&P) -> u32,
     ) -> usize {
         let key = (owner.account, owner.priority);
@@ -133,13 +136,15 @@ impl<P> Flows<P> {
             flow
         } else {
             let weight = owner.weight.max(1);
+            let (place, served) = place();
             self.weight += u64::from(weight);
             let flow = self.flows.insert(Flow {
                 account: owner.account,
                 priority: owner.priority,
                 weight,
                 share: owner.share,
-                place: place(),
+                place,
+                served: served.unwrap_or(entry.serial),
                 entries: VecDeque::new(),
                 turn: (0, 0),
                 age: 0,
@@ -172,11 +177,15 @@ impl<P> Flows<P> {
         self.unlink(flow);
         let found = &mut self.flows[flow];
         found.entries.remove(at);
+        if self.saving == Some((flow, serial)) {
+            // Whoever comes after it has not been passed.
+            self.saving = None;
+            found.passed = 0;
+        }
         self.len -= 1;
         self.measure(flow, |len| len - 1);
         let found = &self.flows[flow];
         if found.entries.is_empty() {
-            self.saving = self.saving.filter(|saving| *saving != flow);
             self.weight -= u64::from(found.weight);
             let key = (found.account, found.priority);
             self.by_owner.remove(&key);
@@ -222,15 +231,14 @@ impl<P> Flows<P> {
     pub(super) fn turn_of(&self, flow: usize, occupied: &impl Fn(&P) -> u32) -> (u64, u64) {
         let of = &self.flows[flow];
         let places = u64::from(occupied(&of.place)) + u64::from(self.turn_entry(flow).cost);
-        let oldest = of.entries.front().map_or(0, |entry| entry.serial);
-        (ratio(places, of.weight), oldest)
+        (ratio(places, of.weight), of.served)
     }
 
     pub(super) fn link(&mut self, flow: usize, occupied: &impl Fn(&P) -> u32) {
         let turn = self.turn_of(flow, occupied);
         let of = &mut self.flows[flow];
         of.turn = turn;
-        of.age = turn.1;
+        of.age = of.entries.front().map_or(0, |entry| entry.serial);
         let lane = &mut self.lanes[of.priority as usize];
         lane.by_turn.insert((turn.0, turn.1, flow));
         lane.by_age.insert((of.age, flow));

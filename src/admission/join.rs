@@ -174,7 +174,12 @@ impl Registry {
             id: key,
             cost: ask.class.cost,
         };
-        let place = || self.occupancy_cell(&ask, limit);
+        let arrivals = state.arrivals;
+        let place = || {
+            let place = self.occupancy_cell(&ask, limit);
+            let served = place.as_ref().and_then(|place| place.last_served(arrivals));
+            (place, served)
+        };
         let flow = line.flows.push(owner, entry, place, occupied);
         state.waiters[key].stage = Stage::InLine(ask, cell.id, flow, serial);
         state.len += 1;

@@ -84,6 +84,18 @@ pub struct LimitSettings {
 }
 
 impl LimitSettings {
+    /// Whether it covers a resource where it is sent.
+    pub(super) fn covers(&self, resource: ResourceId, upstream: UpstreamId) -> bool {
+        self.resources
+            .as_ref()
+            .is_none_or(|only| only.contains(&resource))
+            && !self.except.contains(&resource)
+            && self
+                .upstreams
+                .as_ref()
+                .is_none_or(|only| only.contains(&upstream))
+    }
+
     /// A limit of `max` places a key for everything, which refuses with 429 and is the same as long as its name is.
     #[must_use]
     pub fn new(name: &str, per: &[Dimension], max: u32) -> Self {
@@ -282,18 +294,5 @@ impl Limit {
         self.moving
             .as_ref()
             .map_or(self.settings.max, |moving| moving.max(cell, at))
-    }
-
-    pub(super) fn covers(&self, resource: ResourceId, upstream: UpstreamId) -> bool {
-        let settings = &self.settings;
-        settings
-            .resources
-            .as_ref()
-            .is_none_or(|only| only.contains(&resource))
-            && !settings.except.contains(&resource)
-            && settings
-                .upstreams
-                .as_ref()
-                .is_none_or(|only| only.contains(&upstream))
     }
 }

@@ -1,4 +1,5 @@
-//! Maxima that move by themselves: with the healthy endpoints of an upstream, with what a key used of late, or with latency.
+//! Maxima that move by themselves: with the healthy endpoints of an upstream, with what a key used of late, with what an account has in
+//! flight, or with latency.
 //!
 //! A cell never knows its maximum, so one that moves needs no more than a number that is read at the decision. What changes
 //! the numbers runs beside the requests; whoever waits for a place of a maximum that has risen is served at once. State
@@ -10,7 +11,7 @@ use std::time::Instant;
 
 use super::adaptive::{Adaptive, AdaptiveNumbers, AdaptiveSettings};
 use super::cell::Cell;
-use super::class::{Class, UpstreamId};
+use super::class::{Class, ResourceId, UpstreamId};
 use super::key::Dimension;
 use super::limit::{Limit, LimitSettings};
 use super::policy::{Policy, PolicyResource};
@@ -83,7 +84,7 @@ pub(super) struct Moving {
     pub(super) rule: Moves,
     current: AtomicU32,
     /// What latency has taught, with the name of its key: by the id of resource or upstream, or one.
-    learned: Vec<(Arc<str>, Arc<Adaptive>)>,
+    learned: Vec<Option<(Arc<str>, Arc<Adaptive>)>>,
     /// Where a class finds its own.
     at: fn(&Class) -> usize,
 }
@@ -106,6 +107,18 @@ impl Moving {
                 Arc::clone,
             ));
         };
+        let is_covered: Box<dyn Fn(usize) -> bool> = match keyed_by(&settings.per) {
+            Some(Dimension::Resource) => Box::new(|id| {
+                let resource = u16::try_from(id).unwrap_or(u16::MAX);
+                let is_limited = resources.get(id).is_some_and(|of| !of.is_exempt);
+                is_limited && settings.covers(ResourceId(resource), resources[id].upstream)
+            }),
+            Some(_) => Box::new(|id| {
+                let only = settings.upstreams.as_ref();
+                only.is_none_or(|only| only.iter().any(|of| usize::from(of.0) == id))
+            }),
+            None => Box::new(|_| true),
+        };
         let (names, at): (Vec<&str>, fn(&Class) -> usize) = match keyed_by(&settings.per) {
             Some(Dimension::Resource) => {
                 let names = resources.iter().map(|of| of.name.as_str());
@@ -117,9 +130,13 @@ impl Moving {
             }
             None => (vec!["-"], |_| 0),
         };
-        let learned = names.into_iter().map(|name| {
+        let learned = names.into_iter().enumerate().map(|(id, name)| {
+            if !is_covered(id) {
+                return None;
+            }
             let same = known.and_then(|known| {
-                let (_, same) = known.learned.iter().find(|(of, _)| **of == *name)?;
+                let mut learned = known.learned.iter().flatten();
+                let (_, same) = learned.find(|(of, _)| **of == *name)?;
                 let is_same = known.rule == *rule;
                 Some(if is_same {
                     Arc::clone(same)
@@ -128,7 +145,7 @@ impl Moving {
                 })
             });
             let adaptive = same.unwrap_or_else(|| Arc::new(Adaptive::new(terms.clone())));
-            (name.into(), adaptive)
+            Some((name.into(), adaptive))
         });
         let learned = learned.collect();
         Some(Arc::new(Self::new(rule, settings.max, learned, at)))
@@ -137,7 +154,7 @@ impl Moving {
     fn new(
         rule: &Moves,
         start: u32,
-        learned: Vec<(Arc<str>, Arc<Adaptive>)>,
+        learned: Vec<Option<(Arc<str>, Arc<Adaptive>)>>,
         at: fn(&Class) -> usize,
     ) -> Self {
         Self {
@@ -162,8 +179,9 @@ impl Moving {
             Moves::Follow(follow) => follow.max(cell.map_or(0, |cell| cell.count.last_peak())),
             Moves::PerEndpoint { .. } | Moves::RetryBudget(_) => current(),
             Moves::Adaptive(_) => match self.learned.get(at) {
-                Some((_, adaptive)) => adaptive.limit(),
-                None => current(),
+                Some(Some((_, adaptive))) => adaptive.limit(),
+                // A resource that came here by a detour.
+                Some(None) | None => current(),
             },
         }
     }
@@ -171,7 +189,7 @@ impl Moving {
     /// What a request of the class is to teach.
     #[inline]
     pub(super) fn learner(&self, class: &Class) -> Option<&Arc<Adaptive>> {
-        let (_, adaptive) = self.learned.get(self.at(class))?;
+        let (_, adaptive) = self.learned.get(self.at(class))?.as_ref()?;
         Some(adaptive)
     }
 
@@ -189,7 +207,7 @@ impl Limit {
     }
 
     #[inline]
-    fn retry_budget(&self) -> Option<&RetryBudget> {
+    pub(super) fn retry_budget(&self) -> Option<&RetryBudget> {
         match &self.moving.as_ref()?.rule {
             Moves::RetryBudget(budget) => Some(budget),
             _ => None,
@@ -219,7 +237,8 @@ impl Policy {
     /// window.
     pub fn adapt(&self, now: Instant) -> Vec<&Limit> {
         let risen = self.limits.iter().filter(|limit| {
-            let learned = limit.moving.iter().flat_map(|moving| &moving.learned);
+            let moving = limit.moving.iter();
+            let learned = moving.flat_map(|moving| moving.learned.iter().flatten());
             let mut has_risen = false;
             for (_, adaptive) in learned {
                 let before = adaptive.limit();
@@ -230,7 +249,7 @@ impl Policy {
         risen.collect()
     }
 
-    /// What adaptive limits know, as far as they have seen anything.
+    /// What adaptive limits know.
     pub fn adaptive(&self) -> impl Iterator<Item = AdaptiveUse> {
         let uses = |limit: &Limit| {
             let of = |(key, adaptive): &(Arc<str>, Arc<Adaptive>)| AdaptiveUse {
@@ -238,7 +257,8 @@ impl Policy {
                 key: Arc::clone(key),
                 numbers: adaptive.numbers(),
             };
-            let learned = limit.moving.iter().flat_map(|moving| &moving.learned);
+            let moving = limit.moving.iter();
+            let learned = moving.flat_map(|moving| moving.learned.iter().flatten());
             learned.map(of).collect::<Vec<_>>()
         };
         self.limits.iter().flat_map(uses)
@@ -277,7 +297,8 @@ impl Registry {
     #[inline]
     pub(super) fn budget(&self, policy: &Policy, limit: &Limit, class: &Class) -> Option<u32> {
         let budget = limit.retry_budget()?;
-        Some(budget.max(self.account_in_flight(policy, class)))
+        let requests = budget.max(self.account_in_flight(policy, class));
+        Some(requests.saturating_mul(class.cost))
     }
 
     /// Takes note of the time for those who wait.

@@ -5,10 +5,12 @@
 
 use std::sync::Arc;
 
+use super::cell::Cell;
 use super::class::Class;
 use super::key::{Dimension, Lookup};
 use super::limit::{Counting, Limit, LimitSettings, Mode};
 use super::policy::Policy;
+use super::sync::Ordering::Relaxed;
 use super::tally::Counted;
 
 /// Counts without a maximum, by key and account.
@@ -37,6 +39,20 @@ impl Occupancy {
                 dimensions: dimensions.into(),
             }
         }))
+    }
+}
+
+impl Cell {
+    /// Notes when the account was served of those that waited: a position in the order of arrivals, of which the low half is kept.
+    pub(super) fn note_served(&self, at: u64) {
+        self.note.store(at as u32, Relaxed);
+    }
+
+    /// When it was last served, if that is known; `now` is a later position, by fewer than 2^32.
+    pub(super) fn last_served(&self, now: u64) -> Option<u64> {
+        let low = self.note.load(Relaxed);
+        let ago = (now as u32).wrapping_sub(low);
+        (low != 0).then(|| now.saturating_sub(u64::from(ago)))
     }
 }
 

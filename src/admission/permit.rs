@@ -13,6 +13,7 @@ use super::adaptive::{Adaptive, Sample};
 use super::ask::Story;
 use super::cell::Cell;
 use super::class::{AccountName, Class};
+use super::cost::LearnedCost;
 use super::limit::Limit;
 use super::tally::Mark;
 
@@ -47,6 +48,8 @@ pub struct Permit {
     pub(super) story: Option<Box<Story>>,
     /// Adaptive maxima that learn from it, with what was in flight when it got its places.
     pub(super) learners: SmallVec<[(Arc<Adaptive>, u32); 1]>,
+    /// The cost that learns from it.
+    pub(super) cost_learner: Option<Arc<LearnedCost>>,
 }
 
 /// The cells of one permit: as many as usual limits have, without the heap.
@@ -57,11 +60,11 @@ pub(super) type Awaited = SmallVec<[Arc<Cell>; 2]>;
 
 impl Permit {
     /// A permit that holds nothing yet.
-    pub(super) fn new(cost: u32, now: Instant) -> Self {
+    pub(super) fn new(class: &Class, now: Instant) -> Self {
         Self {
             cells: SmallVec::new(),
             marks: Vec::new(),
-            cost,
+            cost: class.cost,
             account: None,
             taken_at: now,
             account_in_flight: 0,
@@ -69,6 +72,7 @@ impl Permit {
             ended_at: None,
             story: None,
             learners: SmallVec::new(),
+            cost_learner: class.learner.clone(),
         }
     }
 
@@ -102,10 +106,11 @@ impl Permit {
         self.taken_at = now;
     }
 
-    /// The answer has begun: adaptive maxima learn how long that took, unless it says nothing about the work. Once; what comes
-    /// later teaches nothing.
-    pub fn answered(&mut self, outcome: Outcome, now: Instant) {
-        let latency = self.held(now);
+    /// The answer has begun: adaptive maxima learn how long that took since the request was `sent` whole, or since it got its places,
+    /// unless it says nothing about the work. Once; what comes later teaches nothing.
+    pub fn answered(&mut self, outcome: Outcome, sent: Option<Instant>, now: Instant) {
+        let since = sent.map_or(self.taken_at, |sent| sent.max(self.taken_at));
+        let latency = now.saturating_duration_since(since);
         for (adaptive, in_flight) in self.learners.drain(..) {
             adaptive.observe(Sample {
                 latency,
@@ -116,8 +121,7 @@ impl Permit {
     }
 
     /// How long it has held its places.
-    #[must_use]
-    pub fn held(&self, now: Instant) -> std::time::Duration {
+    fn held(&self, now: Instant) -> std::time::Duration {
         now.saturating_duration_since(self.taken_at)
     }
 
@@ -131,10 +135,14 @@ impl Permit {
     pub fn finish(mut self, outcome: Outcome, now: Instant) {
         self.ended_at = Some(now);
         if outcome == Outcome::Overload {
-            self.answered(outcome, now);
+            self.answered(outcome, None, now);
         }
         if outcome == Outcome::Success {
-            let held = self.held(now).as_secs_f64();
+            let held = self.held(now);
+            if let Some(learner) = &self.cost_learner {
+                learner.learn(held);
+            }
+            let held = held.as_secs_f64();
             self.cells
                 .iter()
                 .for_each(|cell| cell.scope.mean_hold.learn(held));

@@ -64,7 +64,7 @@ impl Plan {
 /// The limits that cover a resource where it is sent, in the order in which they are asked.
 fn in_order(limits: &[Limit], resource: ResourceId, upstream: UpstreamId) -> Vec<(u16, &Limit)> {
     let mut order: Vec<_> = (0..).zip(limits).collect();
-    order.retain(|(_, limit)| limit.covers(resource, upstream));
+    order.retain(|(_, limit)| limit.settings.covers(resource, upstream));
     order.sort_by_key(|(index, limit)| {
         (
             std::cmp::Reverse(limit.settings.per.len()),
@@ -79,7 +79,8 @@ impl Policy {
     /// Whether the same limits apply to the same resources, so that nothing but numbers and ladders has changed.
     pub(super) fn has_same_shape(&self, other: &Self) -> bool {
         let names = |policy: &Self| -> Vec<_> {
-            let labels = policy.labels.resources.iter();
+            let labels = &policy.labels;
+            let labels = labels.resources.iter().chain(&labels.upstreams);
             labels.map(|label| Arc::clone(label.name())).collect()
         };
         let scopes = |policy: &Self, indexes: &[u16]| -> Vec<_> {

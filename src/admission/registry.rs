@@ -166,7 +166,7 @@ impl Registry {
             scope: Arc::clone(&counting.scope),
             tally: Tally::new(counting.scope.counted),
             used: AtomicBool::new(true),
-            nearing: AtomicU32::new(0),
+            note: AtomicU32::new(0),
         });
         shard
             .by_key
@@ -203,7 +203,8 @@ impl Registry {
         }
         let only = policy
             .every_limit()
-            .filter_map(|limit| limit.real.only.as_deref());
+            .flat_map(|limit| [&limit.real.only, &limit.paper.only])
+            .flatten();
         only.for_each(|cell| cell.count.turn_peak());
         let follows = |limit: &&Limit| matches!(limit.settings.moves, Some(Moves::Follow(_)));
         self.serve_risen(policy.limits.iter().filter(follows));
@@ -319,6 +320,7 @@ pub(super) fn free_cell(scope: &Arc<Scope>) -> Arc<Cell> {
         group: None,
         priority: super::Priority::Normal,
         cost: 1,
+        learner: None,
         is_retry: false,
         network: None,
         values,
@@ -337,7 +339,7 @@ pub(super) fn free_cell(scope: &Arc<Scope>) -> Arc<Cell> {
         scope: Arc::clone(scope),
         tally: Tally::new(scope.counted),
         used: AtomicBool::new(true),
-        nearing: AtomicU32::new(0),
+        note: AtomicU32::new(0),
     })
 }
 

@@ -110,10 +110,15 @@ impl Registry {
         {
             return false;
         }
-        if let (Ok(_), Some(line)) = (&taken, state.lines.get_mut(&cell.id)) {
-            line.flows.granted(pick);
-        }
         let renewed = self.renewed_place(state, cell, pick);
+        if let (Ok(_), Some(line)) = (&taken, state.lines.get_mut(&cell.id)) {
+            state.arrivals += 1;
+            let known = line.flows.place(pick.flow).and_then(Option::as_ref);
+            if let Some(place) = renewed.as_ref().or(known) {
+                place.note_served(state.arrivals);
+            }
+            line.flows.granted(pick, state.arrivals);
+        }
         let Some(Left { ask, .. }) = state.leave(pick.id) else {
             return false;
         };
@@ -350,6 +355,7 @@ pub(super) mod loom_tests {
                     group: None,
                     priority: Priority::Normal,
                     cost: 1,
+                    learner: None,
                     is_retry: false,
                     network: None,
                     values: smallvec::SmallVec::new(),

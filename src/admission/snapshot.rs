@@ -110,6 +110,10 @@ impl LimitUse {
         }
         self.in_flight += u64::from(in_flight);
         self.keys += 1;
+        if limit.retry_budget().is_some() {
+            // Its places go by what the account has in flight, which a look at this cell does not show.
+            return;
+        }
         self.used_ratio = self
             .used_ratio
             .max(f64::from(in_flight) / f64::from(max.max(1)));

@@ -171,10 +171,11 @@ impl Rules {
             resource: ResourceId(id),
             upstream: resource.upstream,
             group,
-            // Behind all first attempts, since whoever retries in overload adds to it.
+            // Behind first attempts, since whoever retries in overload adds to it.
             priority: if is_retry { Priority::Low } else { priority },
             is_retry,
             cost: resource.cost.now(),
+            learner: resource.cost.learner(),
             network: peer.client_address(&head.headers).map(ClientNetwork::of),
             values: self.values(&head.headers, resource, &captures),
         };

@@ -6,7 +6,7 @@
 use super::Config;
 use super::diagnostic::Place;
 use super::resolve::{Context, OTHER};
-use crate::admission::{Dimension, LimitSettings, Mode, ResourceId};
+use crate::admission::{Cost, Dimension, LimitSettings, Mode, Moves, ResourceId};
 use crate::classify::{AccountSource, ResourceMatch, Template, ValueSource};
 use crate::proxy::Balance;
 
@@ -133,22 +133,46 @@ fn costs_above_the_maximum(cx: &mut Context<'_>, config: &Config) {
         if limit.mode == Mode::Off {
             continue;
         }
+        let usual = match &limit.moves {
+            // It leaves room for the cost of whatever is retried.
+            Some(Moves::RetryBudget(_)) => continue,
+            Some(Moves::Adaptive(of)) => of.floor,
+            Some(Moves::Follow(of)) => of.floor,
+            Some(Moves::PerEndpoint { .. }) | None => limit.max,
+        };
         let own = limit.account_max.iter().map(|(_, max)| *max);
         let of_groups = limit.group_max.iter().map(|(_, max)| *max);
-        let max = own.chain(of_groups).fold(limit.max, u32::max);
         // A maximum of 0 is closed on purpose.
-        let dear = covered(config, limit)
-            .find(|&index| max > 0 && config.rules.resources[index].cost.now() > max);
-        if let Some(index) = dear {
-            let resource = &config.rules.resources[index];
+        let maxima = own.chain(of_groups).chain([usual]).filter(|max| *max > 0);
+        let (Some(least), Some(most)) = (maxima.clone().min(), maxima.max()) else {
+            continue;
+        };
+        let cost = |index: usize| &config.rules.resources[index].cost;
+        let name = |index: usize| &config.rules.resources[index].name;
+        if let Some(index) = covered(config, limit).find(|&index| cost(index).most() > most) {
             let message = format!(
-                "limit `{}` refuses every request of `{}`: each costs {} and there are {max} places",
+                "limit `{}` may refuse every request of `{}`: each costs up to {} and there are {most} places",
                 limit.name,
-                resource.name,
-                resource.cost.now()
+                name(index),
+                cost(index).most(),
             );
             cx.warning("never_fits", *place, message)
                 .hint("raise `max`, or lower the resource's `cost`");
+        }
+        // What is refused teaches nothing, so a cost that no place is left for would stay for good.
+        let learned = |index: &usize| matches!(cost(*index), Cost::Learned(_));
+        if let Some(index) = covered(config, limit)
+            .filter(learned)
+            .find(|&index| cost(index).most() > least)
+        {
+            let message = format!(
+                "limit `{}` has {least} places, and a request of `{}` may come to cost {}",
+                limit.name,
+                name(index),
+                cost(index).most(),
+            );
+            cx.error("contradiction", *place, message)
+                .hint("lower the cost's `most`, or raise the least maximum: `max`, `floor` and those of `overrides`");
         }
     }
 }

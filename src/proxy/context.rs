@@ -12,7 +12,7 @@ use super::connection::Connection;
 use super::gate::{Local, Names, Route};
 use super::settings::StreamPolicy;
 use super::upstream::Upstream;
-use crate::admission::{Cost, LeaseId, LeaseTerms, Outcome, Permit, Ticket, UpstreamId};
+use crate::admission::{LeaseId, LeaseTerms, Outcome, Permit, Ticket, UpstreamId};
 use crate::telemetry::{DecisionWord, Entered, Record, Request, State};
 
 /// Everything about one request.
@@ -47,6 +47,15 @@ pub(super) struct Context {
     pub(super) sent: u64,
     is_cut: bool,
     connection: Arc<Connection>,
+}
+
+/// What an answer's head says beside its status to those who learn how long the work takes.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Taught {
+    /// It is a stream, or came before the request was through.
+    pub(super) is_stream: bool,
+    /// When the request's last byte came, if it had a body.
+    pub(super) sent: Option<Instant>,
 }
 
 /// Where the permit is.
@@ -209,7 +218,7 @@ impl Context {
     pub(super) fn answered(
         &mut self,
         status: u16,
-        is_stream: bool,
+        taught: Taught,
         policy: StreamPolicy,
         now: Instant,
     ) {
@@ -217,8 +226,8 @@ impl Context {
         self.head_at = Some(now);
         self.outcome = Outcome::Success;
         if let Hold::Own(permit) = &mut self.hold {
-            let is_stream = is_stream || policy != StreamPolicy::BodyEnd;
-            permit.answered(taught_by(status, is_stream), now);
+            let is_stream = taught.is_stream || policy != StreamPolicy::BodyEnd;
+            permit.answered(taught_by(status, is_stream), taught.sent, now);
         }
         self.is_cut = false;
         self.request.set_state(if status == 101 {
@@ -256,20 +265,8 @@ impl Context {
             entered.release_places();
         }
         if let Hold::Own(permit) = std::mem::replace(&mut self.hold, Hold::None) {
-            self.finish(permit, now);
+            permit.finish(self.outcome, now);
         }
-    }
-
-    /// Gives the places back, and lets a learned cost know for how long they were held.
-    fn finish(&self, permit: Permit, now: Instant) {
-        let resources = &self.local.generation.rules.settings().resources;
-        let resource = self.resource.map(|index| &resources[usize::from(index)]);
-        if let Some(Cost::Learned(learned)) = resource.map(|resource| &resource.cost)
-            && self.outcome == Outcome::Success
-        {
-            learned.learn(permit.held(now));
-        }
-        permit.finish(self.outcome, now);
     }
 
     fn release_after(&mut self, bound: Duration) {
@@ -343,12 +340,12 @@ impl Drop for Context {
         drop(self.entered.take());
         match std::mem::replace(&mut self.hold, Hold::None) {
             Hold::None => {}
-            Hold::Own(permit) => self.finish(permit, now),
+            Hold::Own(permit) => permit.finish(self.outcome, now),
             Hold::Timed(slot, timer) => {
                 timer.abort();
                 let permit = slot.lock().take();
                 if let Some(permit) = permit {
-                    self.finish(permit, now);
+                    permit.finish(self.outcome, now);
                 }
             }
         }

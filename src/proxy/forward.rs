@@ -36,6 +36,8 @@ pub(super) struct Answered {
     pub(super) socket: Socket,
     pub(super) visit: Visit,
     pub(super) rest: Option<Box<Outgoing>>,
+    /// When the request's last byte came, if it had a body and is through.
+    pub(super) sent: Option<Instant>,
 }
 
 /// Sends the request and waits for the answer's head.
@@ -85,12 +87,18 @@ pub(super) async fn forward(
 }
 
 fn answered(head: Head, socket: Socket, visit: Visit, request: Outgoing) -> Answered {
+    let upload = request.body().upload();
+    let sent = upload.and_then(|upload| match upload.progress() {
+        (at, true) => Some(at),
+        (_, false) => None,
+    });
     let rest = (!request.is_done()).then(|| Box::new(request));
     Answered {
         head,
         socket,
         visit,
         rest,
+        sent,
     }
 }
 

@@ -46,7 +46,7 @@ use crate::telemetry;
 
 use body::{Answer, ResponseBody};
 use connection::Connection;
-use context::Context;
+use context::{Context, Taught};
 use forward::{Answered, Manner};
 use gate::{Local, Names};
 use headers::{Added, Seen};
@@ -337,6 +337,7 @@ fn pass_on(
         socket,
         visit,
         rest,
+        sent,
     } = answered;
     let now = visit.clock().now();
     let (mut response, ()) = Response::new(()).into_parts();
@@ -350,8 +351,10 @@ fn pass_on(
         context.lease(ttl, ttl_max, now);
     }
     let kind = response.headers.get(http::header::CONTENT_TYPE);
-    let is_stream = kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
-    context.answered(head.status.as_u16(), is_stream, policy, now);
+    let is_stream = rest.is_some()
+        || kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
+    let taught = Taught { is_stream, sent };
+    context.answered(head.status.as_u16(), taught, policy, now);
     context.endpoint = visit.name_among_several().cloned();
     let answer = Answer::new(head.decoder, socket, rest, visit, departed, now);
     Response::from_parts(response, ResponseBody::answer(answer, context))
@@ -394,7 +397,15 @@ fn switch(
         http::HeaderValue::from_static("upgrade"),
     );
     fields.insert(http::header::UPGRADE, protocol);
-    context.answered(101, true, policy, now);
+    context.answered(
+        101,
+        Taught {
+            is_stream: true,
+            sent: None,
+        },
+        policy,
+        now,
+    );
     context.endpoint = visit.name_among_several().cloned();
     tokio::spawn(upgrade::tunnel(on_client, socket, context, visit));
     response

@@ -129,6 +129,11 @@ impl Control {
             if lasted < self.settings.window.saturating_mul(LONGEST) {
                 return;
             }
+            if samples == 0 {
+                // Perhaps nothing fits any more that there is: whoever has seen nothing for so long goes back to where it began.
+                let start = f64::from(self.settings.start);
+                self.limit = self.limit.max((self.limit + self.step()).min(start));
+            }
         }
         self.decisions[self.numbers.decision as usize] += 1;
         self.begin(now);

@@ -2,8 +2,8 @@
 //!
 //! It is the correlation-guarded Vegas of failsafe-go's `adaptivelimiter`, after Uber's Cinnamon, and not a gradient with a probe:
 //! no request is refused to measure how fast the upstream is when idle, and the guard stops the upward drift of limits whose
-//! baseline follows the queue that they let grow. Only successes with a latency teach it; what ends early, streams and what
-//! its caller calls [`Outcome::Ignore`] do not. Never reads a clock, never blocks who observes, never leaves floor and ceiling.
+//! baseline follows the queue that they let grow. Only successes with a latency and overloads teach it; what ends early, streams and
+//! what its caller calls [`Outcome::Ignore`] do not. Never reads a clock, never blocks who observes, never leaves floor and ceiling.
 
 mod control;
 mod filter;

@@ -16,7 +16,7 @@ use super::scalar::{At, NumberOr, Scalar, Unbuilt};
 pub(in crate::config) struct Limit {
     /// Its name in refusals, metrics and logs.
     ///
-    /// Required. Range: 1 to 64 lower-case letters, digits, `-`, `_` and `.`. Example: `account`.
+    /// Required. Range: 1 to 64 lower-case letters, digits, `-`, `_` and `.`; not `retries`. Example: `account`.
     pub(in crate::config) name: At<String>,
     /// What it counts on, in any combination: `account`, `resource`, `group`, `upstream`, `client_network` (the /24 of IPv4, the
     /// /56 of IPv6), `process` (this sidecar only), `{ header: NAME }`, `{ path: CAPTURE }`. Requests without a value

@@ -6,8 +6,8 @@ use serde::Deserialize;
 use super::limit::Mode;
 use super::scalar::{At, Scalar};
 
-/// What is done with requests that were tried before. A retry goes as `low`, whatever its priority, so that it waits behind first
-/// attempts and makes way for them in a full queue; and an account has no more of them in flight than a part of all that it has: the
+/// What is done with requests that were tried before. A retry goes as `low`, whatever its priority, so that first attempts get
+/// nine places of ten while both wait; and an account has no more of them in flight than a part of all that it has: the
 /// limit `retries`. Which requests are retries is read from `grpc-previous-rpc-attempts` (1 and more), `x-envoy-attempt-count` (2
 /// and more), the `attempt` of `amz-sdk-request` (2 and more), and the header named here.
 #[derive(Debug, Deserialize, JsonSchema)]

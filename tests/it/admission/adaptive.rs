@@ -32,7 +32,7 @@ impl World {
     fn answer(&self, held: Vec<Permit>, outcome: Outcome) {
         self.clock.advance(LATENCY);
         for mut permit in held {
-            permit.answered(outcome, self.clock.now());
+            permit.answered(outcome, None, self.clock.now());
             permit.finish(outcome, self.clock.now());
         }
     }
@@ -109,8 +109,8 @@ fn what_comes_after_the_answer_teaches_nothing() {
         let mut held = world.fill(&class("acme", CALLS));
         world.clock.advance(LATENCY);
         for permit in &mut held {
-            permit.answered(Outcome::Success, world.clock.now());
-            permit.answered(Outcome::Overload, world.clock.now());
+            permit.answered(Outcome::Success, None, world.clock.now());
+            permit.answered(Outcome::Overload, None, world.clock.now());
         }
         world.clock.advance(10 * WINDOW);
         held.drain(5..)
@@ -183,4 +183,17 @@ fn it_learns_in_shadow_mode() {
         held.last()
             .is_some_and(|last| last.would_reject().is_some())
     );
+}
+
+// G17: a number that has fallen below what every request costs finds its way back, for nothing that is refused can teach it.
+#[test]
+fn it_goes_back_to_its_start_when_it_sees_nothing() {
+    let world = World::new(&[adaptive(&[], 100)]);
+    world.conclude();
+    for _ in 0..40 {
+        world.window(CALLS, Outcome::Overload);
+    }
+    assert_eq!(world.places(CALLS), AdaptiveSettings::default().floor);
+    (0..400).for_each(|_| world.conclude());
+    assert_eq!(world.places(CALLS), START);
 }

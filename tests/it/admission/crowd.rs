@@ -189,3 +189,30 @@ fn one_that_made_way_tries_the_next_step() {
         None => panic!("it keeps its place"),
     }
 }
+
+// A27: places that were saved for one that has left are for all again, not for whoever of its account comes next.
+#[test]
+fn saved_places_are_free_again_when_their_request_leaves() {
+    let world = World::new(&[with(limit("whole", &[], 2), &[Step::Queue(queue(LENGTH))])]);
+    let small = class("acme", CALLS);
+    let big = Class {
+        cost: 2,
+        ..class("other", CALLS)
+    };
+    let _kept = world.admit(&small);
+    let mut held = Some(world.admit(&small));
+    let (saved, _next) = (world.wait(&big), world.wait(&big));
+    for _ in 0..40 {
+        let mut other = world.wait(&small);
+        drop(held.take());
+        match look(&mut other) {
+            Some(Turn::Admit(permit)) => held = Some(permit),
+            _ => {
+                drop(saved);
+                assert!(matches!(look(&mut other), Some(Turn::Admit(_))));
+                return;
+            }
+        }
+    }
+    panic!("no places were saved");
+}

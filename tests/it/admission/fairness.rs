@@ -1,7 +1,7 @@
 //! Fairness against an oracle, and waiting under random use with invariants at every step.
 //!
-//! The oracle is the rule itself, applied to a plain list: the smallest `(in flight + 1) / weight`, then who has waited
-//! longest, and every eighth time whoever has waited longest of those that hold no more than their part. The simulation knows no rule, only what must never be:
+//! The oracle is the rule itself, applied to a plain list: the smallest `(in flight + 1) / weight`, then who was served
+//! longest ago (or came then, if it never was), and every eighth time whoever has waited longest of those that hold no more than their part. The simulation knows no rule, only what must never be:
 //! places that are free while somebody who fits waits, counts above a maximum, queues above a bound, somebody forgotten.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,7 +13,7 @@ use tidegate::admission::{
 };
 
 use super::simulation::Seed;
-use super::waiting::{queue, whole, with};
+use super::waiting::{queue, with};
 use super::{CALLS, MESSAGES, World, class, limit, look, seeds};
 
 const NAMES: [&str; 5] = ["a", "b", "c", "gold-1", "gold-2"];
@@ -35,19 +35,27 @@ struct Oracle {
     waiting: Vec<Waiting>,
     arrivals: usize,
     grants: u32,
+    /// When each account was last served after a wait.
+    served: BTreeMap<&'static str, usize>,
+    /// Of those that wait: when they were last served, or came.
+    turns: BTreeMap<&'static str, usize>,
 }
 
 impl Oracle {
     fn new(max: u32) -> Self {
         let mut world = World::new(&[]);
         world.weigh_gold(WEIGHT_OF_GOLD);
-        world.reload(&[whole(max)]);
+        // Long enough for all steps: who has to go from a full line is another rule.
+        let line = Step::Queue(queue(1_000));
+        world.reload(&[with(limit("whole", &[], max), &[line])]);
         Self {
             world,
             held: Vec::new(),
             waiting: Vec::new(),
             arrivals: 0,
             grants: 0,
+            served: BTreeMap::new(),
+            turns: BTreeMap::new(),
         }
     }
 
@@ -59,13 +67,17 @@ impl Oracle {
             }
             Decision::Wait(wait) => {
                 self.arrivals += 1;
+                let served = self.served.get(name).copied();
+                self.turns
+                    .entry(name)
+                    .or_insert(served.unwrap_or(self.arrivals));
                 self.waiting.push(Waiting {
                     name,
                     arrival: self.arrivals,
                     wait,
                 });
             }
-            Decision::Reject(rejection) => assert_eq!(self.waiting.len(), 100, "{rejection:?}"),
+            Decision::Reject(rejection) => panic!("{rejection:?}"),
         }
     }
 
@@ -95,7 +107,9 @@ impl Oracle {
             .filter(|(_, of)| first_of(of.name) == Some(of.arrival));
         let heads: Vec<_> = heads.collect();
         let oldest = heads.iter().filter(is_within).min_by_key(|of| of.1.arrival);
-        let next = heads.iter().min_by_key(|of| (ratio(of.1), of.1.arrival));
+        let next = heads
+            .iter()
+            .min_by_key(|of| (ratio(of.1), self.turns[of.1.name]));
         let next = oldest.filter(|_| is_oldest_turn).or(next);
         next.map(|(index, _)| *index)
     }
@@ -119,12 +133,18 @@ impl Oracle {
             let name = self.waiting.remove(index).name;
             self.held.push((name, permit));
             self.grants += 1;
+            self.arrivals += 1;
+            self.served.insert(name, self.arrivals);
+            self.turns.insert(name, self.arrivals);
         }
-        self.forget_when_empty();
+        self.forget_who_left();
     }
 
-    /// A line that was empty begins to count its grants anew.
-    fn forget_when_empty(&mut self) {
+    /// Who waits no longer has no turn, and a line that was empty begins to count its grants anew.
+    fn forget_who_left(&mut self) {
+        let waiting = &self.waiting;
+        self.turns
+            .retain(|name, _| waiting.iter().any(|of| of.name == *name));
         if self.waiting.is_empty() {
             self.grants = 0;
         }
@@ -134,7 +154,7 @@ impl Oracle {
         if !self.waiting.is_empty() {
             let index = index % self.waiting.len();
             drop(self.waiting.remove(index));
-            self.forget_when_empty();
+            self.forget_who_left();
         }
     }
 }

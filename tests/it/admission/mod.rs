@@ -217,6 +217,7 @@ fn class(name: &str, resource: ResourceId) -> Class {
         group: name.starts_with("gold-").then_some(GOLD),
         priority: Priority::Normal,
         cost: 1,
+        learner: None,
         is_retry: false,
         network: None,
         values: SmallVec::new(),

@@ -56,3 +56,14 @@ fn a_budget_in_shadow_mode_only_notes() {
     let seen = &world.registry.snapshot(&world.policy).limits[0];
     assert_eq!((seen.would, seen.in_flight), ((1, 1), 2));
 }
+
+// G22: the budget is in requests, whatever they cost.
+#[test]
+fn a_dear_request_may_be_retried_as_often_as_a_cheap_one() {
+    let world = World::new(&[budget(20, 3), limit("whole", &[], 1_000)]);
+    let dear = Class {
+        cost: 10,
+        ..again(&class("acme", CALLS))
+    };
+    assert_eq!(world.fill(&dear).len(), 3);
+}

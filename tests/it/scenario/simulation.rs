@@ -336,7 +336,7 @@ impl<'a> Simulation<'a> {
             if !is_left {
                 self.end(task, Ending::Completed);
             }
-            permit.answered(Outcome::Success, self.instant());
+            permit.answered(Outcome::Success, None, self.instant());
             permit.finish(Outcome::Success, self.instant());
         }
         self.draw_finish();
