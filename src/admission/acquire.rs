@@ -251,7 +251,9 @@ impl Registry {
             let is_in_turn = move |cell: &Cell| terms.is_served_by(cell);
             match self.take(&mut permit, &limit.real, lookup, cell, max, is_in_turn) {
                 Ok(taken) => {
-                    permit.is_to_teach(limit, class, taken);
+                    if limit.moving.is_some() {
+                        permit.is_to_teach(limit, class, taken);
+                    }
                     if terms.ask.is_some_and(|ask| !ask.raised.is_empty()) {
                         note_overage(&mut permit, limit, class, terms, taken);
                     }
