@@ -23,9 +23,6 @@ sys.dont_write_bytecode = True
 
 import argparse
 import json
-import os
-import signal
-import tempfile
 import time
 from pathlib import Path
 
@@ -159,23 +156,7 @@ def show(asked, where, legs, samples, idle, loaded):
 def main():
     """Exit status: 0 measured (met or not), 1 could not measure, 2 wrong usage, 130 interrupted."""
     asked = arguments()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    signal.signal(signal.SIGHUP, lambda *_: sys.exit(129))
-    started = []
-    with tempfile.TemporaryDirectory(prefix="tidegate-bench-") as run:
-        os.chmod(run, 0o755)  # workers that gave up root read their files here
-        try:
-            bench(asked, Path(run), started)
-        except BenchError as error:
-            print(f"error: {error}", file=sys.stderr)
-            return 1
-        except KeyboardInterrupt:
-            return 130
-        finally:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not leave anything running
-            for program in reversed(started):
-                program.stop()
-    return 0
+    return proxies.guarded("bench", lambda run, started: bench(asked, run, started))
 
 
 if __name__ == "__main__":

@@ -82,7 +82,8 @@ impl Terms<'_> {
             return Ok(());
         };
         let mut above = SmallVec::<[(Arc<Scope>, u32); 2]>::new();
-        for cell in &permit.cells {
+        let lending = permit.cells.iter();
+        for cell in lending.filter(|cell| cell.scope.is_early.load(Relaxed)) {
             let limit = newest.by_scope(cell.scope.id);
             let Some(limit) = limit.filter(|limit| limit.settings.early() > 0) else {
                 continue;

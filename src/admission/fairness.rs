@@ -237,8 +237,7 @@ impl<P> Flows<P> {
             if self.turn_of(flow, occupied) == (ratio, serial) {
                 break;
             }
-            self.unlink(flow);
-            self.link(flow, occupied);
+            self.arrange(flow, occupied);
         }
         let mut head = None;
         for &(.., flow) in order(self).iter().take(LOOKS_MAX) {

@@ -132,7 +132,6 @@ impl<P> Flows<P> {
     ) -> usize {
         let key = (owner.account, owner.priority);
         let flow = if let Some(&flow) = self.by_owner.get(&key) {
-            self.unlink(flow);
             flow
         } else {
             let weight = owner.weight.max(1);
@@ -158,7 +157,7 @@ impl<P> Flows<P> {
         let at = entries.partition_point(|other| other.serial < entry.serial);
         entries.insert(at, entry);
         self.len += 1;
-        self.link(flow, &occupied);
+        self.arrange(flow, &occupied);
         self.measure(flow, |len| len + 1);
         flow
     }
@@ -174,7 +173,6 @@ impl<P> Flows<P> {
         else {
             return;
         };
-        self.unlink(flow);
         let found = &mut self.flows[flow];
         found.entries.remove(at);
         if self.saving == Some((flow, serial)) {
@@ -188,10 +186,11 @@ impl<P> Flows<P> {
         if found.entries.is_empty() {
             self.weight -= u64::from(found.weight);
             let key = (found.account, found.priority);
+            self.unlink(flow);
             self.by_owner.remove(&key);
             self.flows.remove(flow);
         } else {
-            self.link(flow, &occupied);
+            self.arrange(flow, &occupied);
         }
     }
 
@@ -199,8 +198,7 @@ impl<P> Flows<P> {
     pub(super) fn refresh(&mut self, account: &AccountName, occupied: impl Fn(&P) -> u32) {
         for priority in [Priority::Low, Priority::Normal, Priority::High] {
             if let Some(&flow) = self.by_owner.get(&(*account, priority)) {
-                self.unlink(flow);
-                self.link(flow, &occupied);
+                self.arrange(flow, &occupied);
             }
         }
     }
@@ -234,23 +232,35 @@ impl<P> Flows<P> {
         (ratio(places, of.weight), of.served)
     }
 
-    pub(super) fn link(&mut self, flow: usize, occupied: &impl Fn(&P) -> u32) {
+    /// Puts a flow where it belongs now. Most changes leave one of its places as it was, and a step in a crowd is made of little else.
+    pub(super) fn arrange(&mut self, flow: usize, occupied: &impl Fn(&P) -> u32) {
         let turn = self.turn_of(flow, occupied);
         let of = &mut self.flows[flow];
-        of.turn = turn;
-        of.age = of.entries.front().map_or(0, |entry| entry.serial);
+        let age = of.entries.front().map_or(0, |entry| entry.serial);
+        let before = (of.turn.0, of.turn.1, flow);
         let lane = &mut self.lanes[of.priority as usize];
+        if age != of.age {
+            lane.by_age.remove(&(of.age, flow));
+            lane.by_age.insert((age, flow));
+            of.age = age;
+        }
+        if turn == of.turn {
+            return;
+        }
+        of.turn = turn;
+        lane.by_turn.remove(&before);
         lane.by_turn.insert((turn.0, turn.1, flow));
-        lane.by_age.insert((of.age, flow));
         if let Some(share) = of.share {
             if self.shares.len() <= share {
                 self.shares.resize_with(share + 1, Share::default);
             }
-            self.shares[share].by_turn.insert((turn.0, turn.1, flow));
+            let share = &mut self.shares[share].by_turn;
+            share.remove(&before);
+            share.insert((turn.0, turn.1, flow));
         }
     }
 
-    pub(super) fn unlink(&mut self, flow: usize) {
+    fn unlink(&mut self, flow: usize) {
         let of = &self.flows[flow];
         let turn = (of.turn.0, of.turn.1, flow);
         let lane = &mut self.lanes[of.priority as usize];
