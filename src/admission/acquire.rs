@@ -221,9 +221,8 @@ impl Registry {
                 continue;
             }
             let cell = self.find(policy, limit, &limit.real, class);
-            let budget = self.budget(policy, limit, class);
-            let max = budget.unwrap_or_else(|| terms.max(limit, class, cell.as_deref()));
-            let max = limit.samples(self.held_to(policy, limit, class, max));
+            let usual = || terms.max(limit, class, cell.as_deref());
+            let max = self.samples_for(policy, limit, class, usual);
             let in_flight = cell.as_deref().map_or(0, |cell| cell.in_use(max, now));
             let is_behind = cell
                 .as_deref()
@@ -342,9 +341,8 @@ impl Registry {
     fn take_in_shadow(&self, permit: &mut Permit, policy: &Policy, limit: &Limit, class: &Class) {
         let lookup = policy.lookup(limit, &limit.paper, class);
         let paper = self.find_or_insert(&limit.paper, lookup);
-        let budget = self.budget(policy, limit, class);
-        let max = budget.unwrap_or_else(|| limit.max_of(class, Some(&paper)));
-        let max = limit.samples(self.held_to(policy, limit, class, max));
+        let usual = || limit.max_of(class, Some(&paper));
+        let max = self.samples_for(policy, limit, class, usual);
         let fits = if limit.is_sampled() {
             let real = policy.lookup(limit, &limit.real, class);
             let cell = self.find_or_insert(&limit.real, real);

@@ -8,6 +8,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::class::AccountName;
 use super::hold::Scope;
 use super::key::Key;
 use super::sync::{AtomicU32, AtomicU64, Ordering};
@@ -218,6 +219,11 @@ pub(super) struct Cell {
 const _: () = assert!(size_of::<Cell>() == 128 - 16);
 
 impl Cell {
+    /// Whose it is, where its key begins with an account.
+    pub(super) fn account(&self) -> Option<AccountName> {
+        AccountName::new(self.key.values().next()?).ok()
+    }
+
     /// Takes places and notes that the cell is used.
     #[inline]
     pub(super) fn take(&self, cost: u32, max: u32, is_in_turn: bool) -> Take {

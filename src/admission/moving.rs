@@ -16,6 +16,7 @@ use super::key::Dimension;
 use super::limit::{Limit, LimitSettings};
 use super::policy::{Policy, PolicyResource};
 use super::registry::Registry;
+use super::retry::RetryBudget;
 
 /// How a maximum moves.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,24 +60,8 @@ impl Follow {
     }
 }
 
-/// How much of what an account has in flight may be retries: as Envoy's retry budgets, by concurrency and not by rate, so that it
-/// needs no clock and means the same for fast work and slow.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RetryBudget {
-    /// Percent of it.
-    pub percent: u32,
-    /// Retries that it may have in any case.
-    pub floor: u32,
-}
-
-impl RetryBudget {
-    /// Retries of an account that has so much in flight.
-    #[must_use]
-    pub fn max(&self, account_in_flight: u32) -> u32 {
-        let part = u64::from(account_in_flight) * u64::from(self.percent) / 100;
-        u32::try_from(part).unwrap_or(u32::MAX).max(self.floor)
-    }
-}
+/// Where a class finds its own of several numbers.
+type Place = fn(&Class) -> usize;
 
 /// A maximum at work.
 #[derive(Debug)]
@@ -86,7 +71,7 @@ pub(super) struct Moving {
     /// What latency has taught, with the name of its key: by the id of resource or upstream, or one.
     learned: Vec<Option<(Arc<str>, Arc<Adaptive>)>>,
     /// Where a class finds its own.
-    at: fn(&Class) -> usize,
+    at: Place,
 }
 
 impl Moving {
@@ -107,31 +92,28 @@ impl Moving {
                 Arc::clone,
             ));
         };
-        let is_covered: Box<dyn Fn(usize) -> bool> = match keyed_by(&settings.per) {
-            Some(Dimension::Resource) => Box::new(|id| {
-                let resource = u16::try_from(id).unwrap_or(u16::MAX);
-                let is_limited = resources.get(id).is_some_and(|of| !of.is_exempt);
-                is_limited && settings.covers(ResourceId(resource), resources[id].upstream)
-            }),
-            Some(_) => Box::new(|id| {
-                let only = settings.upstreams.as_ref();
-                only.is_none_or(|only| only.iter().any(|of| usize::from(of.0) == id))
-            }),
-            None => Box::new(|_| true),
+        let is_named = |id: u16| {
+            let only = settings.upstreams.as_ref();
+            only.is_none_or(|only| only.contains(&UpstreamId(id)))
         };
-        let (names, at): (Vec<&str>, fn(&Class) -> usize) = match keyed_by(&settings.per) {
+        // What the limit does not cover has no number: each takes tens of kilobytes.
+        let (names, at): (Vec<(&str, bool)>, Place) = match keyed_by(&settings.per) {
             Some(Dimension::Resource) => {
-                let names = resources.iter().map(|of| of.name.as_str());
+                let names = (0..).zip(resources).map(|(id, of)| {
+                    let is_covered = settings.covers(ResourceId(id), of.upstream);
+                    (of.name.as_str(), is_covered && !of.is_exempt)
+                });
                 (names.collect(), |class| class.resource.0.into())
             }
             Some(_) => {
-                let names = upstreams.iter().map(String::as_str);
+                let names = (0..).zip(upstreams);
+                let names = names.map(|(id, name)| (name.as_str(), is_named(id)));
                 (names.collect(), |class| class.upstream.0.into())
             }
-            None => (vec!["-"], |_| 0),
+            None => (vec![("-", true)], |_| 0),
         };
-        let learned = names.into_iter().enumerate().map(|(id, name)| {
-            if !is_covered(id) {
+        let learned = names.into_iter().map(|(name, is_covered)| {
+            if !is_covered {
                 return None;
             }
             let same = known.and_then(|known| {
@@ -155,7 +137,7 @@ impl Moving {
         rule: &Moves,
         start: u32,
         learned: Vec<Option<(Arc<str>, Arc<Adaptive>)>>,
-        at: fn(&Class) -> usize,
+        at: Place,
     ) -> Self {
         Self {
             rule: rule.clone(),
@@ -200,18 +182,10 @@ impl Moving {
 }
 
 impl Limit {
-    /// Whether it counts such requests: a retry budget counts retries only.
-    #[inline]
-    pub(super) fn counts(&self, class: &Class) -> bool {
-        class.is_retry || self.retry_budget().is_none()
-    }
-
-    #[inline]
-    pub(super) fn retry_budget(&self) -> Option<&RetryBudget> {
-        match &self.moving.as_ref()?.rule {
-            Moves::RetryBudget(budget) => Some(budget),
-            _ => None,
-        }
+    /// Its numbers that latency moves, each with the name of its key.
+    fn learned(&self) -> impl Iterator<Item = &(Arc<str>, Arc<Adaptive>)> {
+        let moving = self.moving.iter();
+        moving.flat_map(|moving| moving.learned.iter().flatten())
     }
 }
 
@@ -237,10 +211,8 @@ impl Policy {
     /// window.
     pub fn adapt(&self, now: Instant) -> Vec<&Limit> {
         let risen = self.limits.iter().filter(|limit| {
-            let moving = limit.moving.iter();
-            let learned = moving.flat_map(|moving| moving.learned.iter().flatten());
             let mut has_risen = false;
-            for (_, adaptive) in learned {
+            for (_, adaptive) in limit.learned() {
                 let before = adaptive.limit();
                 has_risen |= adaptive.close_window(now).is_some_and(|max| max > before);
             }
@@ -257,9 +229,7 @@ impl Policy {
                 key: Arc::clone(key),
                 numbers: adaptive.numbers(),
             };
-            let moving = limit.moving.iter();
-            let learned = moving.flat_map(|moving| moving.learned.iter().flatten());
-            learned.map(of).collect::<Vec<_>>()
+            limit.learned().map(of).collect::<Vec<_>>()
         };
         self.limits.iter().flat_map(uses)
     }
@@ -293,14 +263,6 @@ impl Policy {
 }
 
 impl Registry {
-    /// Places that a limit leaves to a class by what its account has in flight, if they go by that.
-    #[inline]
-    pub(super) fn budget(&self, policy: &Policy, limit: &Limit, class: &Class) -> Option<u32> {
-        let budget = limit.retry_budget()?;
-        let requests = budget.max(self.account_in_flight(policy, class));
-        Some(requests.saturating_mul(class.cost))
-    }
-
     /// Takes note of the time for those who wait.
     pub(super) fn note_time(&self, now: Option<Instant>) {
         if let Some(now) = now {

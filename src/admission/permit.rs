@@ -215,7 +215,7 @@ impl Permit {
     }
 
     fn account_name(&self) -> Option<AccountName> {
-        AccountName::new(self.account.as_ref()?.key.values().next()?).ok()
+        self.account.as_ref()?.account()
     }
 }
 

@@ -187,7 +187,9 @@ impl Registry {
             Step::Reject { .. } => {
                 let reason = ask.reason(limit);
                 // What was lent to others is no part of the limit.
-                full.max = ask.max_of(limit, full.cell.as_deref());
+                let usual = || ask.max_of(limit, full.cell.as_deref());
+                let budget = self.budget(&policy, limit, &ask.class);
+                full.max = budget.unwrap_or_else(usual);
                 Turn::Reject(self.rejection(&policy, &ask.class, &full, reason))
             }
             Step::Slow(_) | Step::Reroute(_) | Step::Admit(_) => Turn::Resume(ask),

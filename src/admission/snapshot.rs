@@ -110,19 +110,22 @@ impl LimitUse {
         }
         self.in_flight += u64::from(in_flight);
         self.keys += 1;
-        if limit.retry_budget().is_some() {
-            // Its places go by what the account has in flight, which a look at this cell does not show.
-            return;
-        }
         self.used_ratio = self
             .used_ratio
             .max(f64::from(in_flight) / f64::from(max.max(1)));
     }
 }
 
+type Held = HashMap<AccountName, u32, ahash::RandomState>;
+
 impl Policy {
-    /// The maximum of a key that is known by its values only.
-    fn max_of_key(&self, limit: &Limit, cell: &Cell) -> u32 {
+    /// The maximum of a key that is known by its values only, and by what its account has in flight where it goes by that.
+    fn max_of_key(&self, limit: &Limit, cell: &Cell, held: &Held) -> u32 {
+        if let Some(budget) = limit.retry_budget() {
+            let account = cell.account();
+            let held = account.and_then(|account| held.get(&account));
+            return budget.max(held.copied().unwrap_or(0));
+        }
         let key = &cell.key;
         let mut account = None;
         let mut group = None;
@@ -155,12 +158,14 @@ impl Registry {
             .zip(&known)
             .map(|(index, limit)| (limit.real.scope.id, index))
             .collect();
+        let held = self.held_by_account(known.iter().copied());
         let mut in_flight = 0;
         self.each_cell(|cell| {
             if cell.key.scope() == self.accounts.scope.id {
                 in_flight += u64::from(cell.count.in_flight());
             } else if let Some(&index) = by_scope.get(&cell.key.scope()) {
-                limits[index].add(known[index], cell, policy.max_of_key(known[index], cell));
+                let max = policy.max_of_key(known[index], cell, &held);
+                limits[index].add(known[index], cell, max);
             }
         });
         for (limit, seen) in known.iter().zip(&mut limits) {
@@ -188,6 +193,7 @@ impl Registry {
     pub fn keys(&self, policy: &Policy, limit: &Limit, top: usize) -> Vec<KeyUse> {
         let mut keys = Vec::new();
         let kept = top.saturating_mul(2).max(128);
+        let held = self.held_by_account([limit]);
         let mut add = |cell: &Cell| {
             let values = limit.settings.per.iter().zip(cell.key.values());
             let named = limit.settings.per_names.iter().zip(values);
@@ -196,7 +202,7 @@ impl Registry {
                     .map(|(name, (&dimension, value))| (name.clone(), readable(dimension, value)))
                     .collect(),
                 in_flight: limit.places(cell.count.in_flight()),
-                max: policy.max_of_key(limit, cell),
+                max: policy.max_of_key(limit, cell, &held),
                 queued: cell.count.waiting(),
                 peak: limit.places(cell.count.peak()),
             });

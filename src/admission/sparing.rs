@@ -30,7 +30,7 @@ impl Limit {
 
     /// How many of so many places are counted.
     #[inline]
-    pub(super) fn samples(&self, places: u32) -> u32 {
+    fn samples(&self, places: u32) -> u32 {
         match self.settings.sample {
             0 | 1 => places,
             sample => places.div_ceil(sample),
@@ -45,13 +45,21 @@ impl Limit {
 }
 
 impl Registry {
-    /// The places that hold for a class: as many as it likes while there is no pressure.
+    /// How many samples a limit has for a class now: of its `usual` places, or of those that a retry budget leaves; as many as it likes
+    /// while there is no pressure.
     #[inline]
-    pub(super) fn held_to(&self, policy: &Policy, limit: &Limit, class: &Class, max: u32) -> u32 {
-        match limit.settings.pressure {
+    pub(super) fn samples_for(
+        &self,
+        policy: &Policy,
+        limit: &Limit,
+        class: &Class,
+        usual: impl FnOnce() -> u32,
+    ) -> u32 {
+        let max = match limit.settings.pressure {
             Some(pressure) if !self.is_pressed(policy, pressure, class) => u32::MAX,
-            _ => max,
-        }
+            _ => self.budget(policy, limit, class).unwrap_or_else(usual),
+        };
+        limit.samples(max)
     }
 
     fn is_pressed(&self, policy: &Policy, pressure: Pressure, class: &Class) -> bool {

@@ -63,7 +63,7 @@ impl Largest {
         if peak == 0 || is_full && peak <= least {
             return;
         }
-        let Some(account) = account_of(cell) else {
+        let Some(account) = cell.account() else {
             return;
         };
         if let Some(known) = self.0.iter_mut().find(|(known, _)| *known == account) {
@@ -74,10 +74,6 @@ impl Largest {
         }
         self.0.sort_by_key(|(_, peak)| Reverse(*peak));
     }
-}
-
-fn account_of(cell: &Cell) -> Option<AccountName> {
-    AccountName::new(cell.key.values().next()?).ok()
 }
 
 impl Registry {
@@ -98,7 +94,7 @@ impl Registry {
                 .filter(|cell| cell.key.scope() == self.accounts.scope.id);
             for cell in cells {
                 let (in_flight, last_peak) = (cell.count.in_flight(), cell.count.last_peak());
-                let Some(account) = account_of(cell) else {
+                let Some(account) = cell.account() else {
                     continue;
                 };
                 let peak = gone.remove(&account).unwrap_or(0).max(last_peak);

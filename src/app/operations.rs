@@ -61,9 +61,9 @@ impl Operations for Inner {
 
     fn resources(&self) -> Value {
         let mut in_flight = BTreeMap::new();
-        self.gate.live.each(|request| {
-            // Who waits holds no place yet, and a lease is no request any more.
-            if !matches!(request.state(), State::Queued | State::Lease) {
+        self.gate.live.each_holding(|request| {
+            // A lease is no request any more.
+            if request.state() != State::Lease {
                 *in_flight.entry(Arc::clone(&request.resource)).or_insert(0) += 1;
             }
         });

@@ -269,11 +269,21 @@ impl Live {
 
     /// Visits every request in progress, slab by slab.
     pub fn each(&self, mut visit: impl FnMut(&Request)) {
+        self.each_entry(|entry| visit(&entry.request));
+    }
+
+    /// The same for those that hold places: who waits holds none yet, and a stream may hold none any more.
+    pub fn each_holding(&self, mut visit: impl FnMut(&Request)) {
+        self.each_entry(|entry| {
+            if !entry.places.is_empty() {
+                visit(&entry.request);
+            }
+        });
+    }
+
+    fn each_entry(&self, mut visit: impl FnMut(&Entry)) {
         for shard in &self.shards {
-            shard
-                .lock()
-                .iter()
-                .for_each(|(_, entry)| visit(&entry.request));
+            shard.lock().iter().for_each(|(_, entry)| visit(entry));
         }
     }
 

@@ -163,6 +163,8 @@ async fn a_tunnel_under_headers_gives_its_place_back_at_once() {
         .await;
     let (_, mut first) = tunnel(&gate, "A").await;
     gate.until_idle().await;
+    let status = gate.get_admin("/v1/status").await;
+    assert_eq!(status["resources"][0]["in_flight"], 0, "it holds no place");
     let (status, mut second) = tunnel(&gate, "A").await;
     assert_eq!(status, 101);
     for client in [&mut first, &mut second] {

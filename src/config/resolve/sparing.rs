@@ -73,6 +73,16 @@ pub(super) fn pressure(
         )
         .hint("use `slow`, which asks again, instead of `queue`");
     }
+    if let Some(count) = limit.count.as_ref()
+        && matches!(count.value, file::Count::StartsPer(_))
+    {
+        cx.error(
+            "contradiction",
+            wanted.place,
+            format!("{who} paces starts, and what starts below the threshold has no pace"),
+        )
+        .hint("leave `when` away, or count `in_flight` or `completions_per`");
+    }
     Some(Pressure {
         limit: u16::try_from(index).ok()?,
         percent,

@@ -33,6 +33,11 @@ fn an_account_may_retry_a_part_of_what_it_has_in_flight() {
         (&*refused.limit, refused.max, refused.in_flight),
         ("retries", 9, 9)
     );
+    let limit = world.policy.limit("retries").unwrap();
+    let shown = &world.registry.keys(&world.policy, limit, 1)[0];
+    assert_eq!((shown.in_flight, shown.max), (9, 9), "20 % of 49");
+    let seen = &world.registry.snapshot(&world.policy).limits[0];
+    assert!((seen.used_ratio - 1.0).abs() < 1e-9, "{}", seen.used_ratio);
     assert_eq!(world.fill(&again(&other)).len(), 3);
     drop(firsts);
     assert_eq!(world.refuse(&again(&acme)).max, 3, "those in flight stay");
