@@ -258,13 +258,17 @@ impl Registry {
                     }
                 }
                 Err((in_flight, cell)) => {
+                    let mut awaited = permit.give_back(true);
+                    if cell.tally.is_some() && cell.is_awaited() {
+                        awaited.push(Arc::clone(&cell));
+                    }
                     return Err(Full {
                         index,
                         max: limit.places(max),
                         in_flight: limit.places(in_flight),
                         free_in: free_in(Some(&cell), class.cost, max, now),
                         cell: Some(cell),
-                        awaited: permit.give_back(true),
+                        awaited,
                     });
                 }
             }
@@ -318,7 +322,13 @@ impl Registry {
         loop {
             let take = match &cell.tally {
                 None => cell.take(permit.cost, max, is_in_turn(&cell)),
-                Some(tally) => match cell.take_tallied(tally, permit.cost, max, permit.taken_at) {
+                Some(tally) => match cell.take_tallied(
+                    tally,
+                    permit.cost,
+                    max,
+                    is_in_turn(&cell),
+                    permit.taken_at,
+                ) {
                     Ok((Some(mark), in_use)) => {
                         permit.marks.push((cell, mark));
                         return Ok(in_use);
@@ -419,10 +429,11 @@ impl Registry {
     }
 }
 
-/// When a cell that time empties has a place again.
+/// When a cell that time empties has a place again, after those who wait for it.
 fn free_in(cell: Option<&Cell>, cost: u32, max: u32, now: Instant) -> Option<Duration> {
-    let tally = cell?.tally.as_ref()?;
-    Some(tally.free_in(cost, max, now))
+    let (cell, tally) = (cell?, cell?.tally.as_ref()?);
+    let ahead = cell.count.waiting();
+    Some(tally.free_in(cost.saturating_add(ahead), max, now))
 }
 
 /// A place above the limit's own maximum carries the mark of the step that allowed it.

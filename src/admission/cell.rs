@@ -6,13 +6,12 @@
 //! anyway. A removed cell is marked dead, and nobody counts in it again. Never blocks, never looks at time.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use super::class::AccountName;
 use super::hold::Scope;
 use super::key::Key;
 use super::sync::{AtomicU32, AtomicU64, Ordering};
-use super::tally::{Mark, Tally};
+use super::tally::Tally;
 
 /// In flight: the low 32 bits.
 const IN_FLIGHT: u64 = 0xFFFF_FFFF;
@@ -133,7 +132,7 @@ impl Count {
     }
 
     /// Takes the mark of removal back; under the shard's lock, as [`kill`](Self::kill).
-    fn revive(&self) {
+    pub(super) fn revive(&self) {
         self.word.store(0, Ordering::Release);
     }
 
@@ -232,93 +231,6 @@ impl Cell {
             self.used.store(true, Ordering::Relaxed);
         }
         take
-    }
-
-    /// Places taken at that instant, of `max`.
-    #[inline]
-    pub(super) fn in_use(&self, max: u32, now: Instant) -> u32 {
-        let in_flight = self.count.in_flight();
-        match &self.tally {
-            None => in_flight,
-            Some(tally) => {
-                self.pass(now);
-                let in_flight = self.count.in_flight();
-                in_flight.saturating_add(tally.used(max, now))
-            }
-        }
-    }
-
-    /// Takes places in a cell that has a tally; gives what the permit is to remember.
-    pub(super) fn take_tallied(
-        &self,
-        tally: &Tally,
-        cost: u32,
-        max: u32,
-        now: Instant,
-    ) -> Result<(Option<Mark>, u32), Take> {
-        self.used.store(true, Ordering::Relaxed);
-        if tally.counts_starts() {
-            // A place of one is held meanwhile, so that the cell cannot be removed with what is about to be noted.
-            let Take::Taken(_) = self.count.take(1, u32::MAX, true) else {
-                return Err(Take::Dead);
-            };
-            let mark = tally.start(cost, max, now);
-            self.count.give(1);
-            let used = tally.used(max, now);
-            return mark.map(|mark| (Some(mark), used)).ok_or(Take::Full(used));
-        }
-        if tally.counts_started() {
-            let Take::Taken(_) = self.count.take(cost, u32::MAX, true) else {
-                return Err(Take::Dead);
-            };
-            let (mark, gone) = tally.begin(cost, max, now);
-            self.count.give(gone);
-            return match mark {
-                Ok(mark) => Ok((Some(mark), self.count.in_flight())),
-                Err(used) => {
-                    self.count.give(cost);
-                    Err(Take::Full(used))
-                }
-            };
-        }
-        let completed = tally.used(max, now);
-        match self.count.take(cost, max.saturating_sub(completed), false) {
-            Take::Taken(in_flight) => Ok((None, in_flight + completed)),
-            Take::Full(in_flight) => Err(Take::Full(in_flight + completed)),
-            Take::Dead => Err(Take::Dead),
-        }
-    }
-
-    /// Gives back what a permit remembers: because it is over, or, with `is_undone`, because it never began.
-    pub(super) fn give_mark(&self, mark: Mark, cost: u32, is_undone: bool) {
-        match (mark, &self.tally) {
-            (Mark::Pace(amount), Some(tally)) if is_undone => tally.unstart(amount),
-            (Mark::Slot(slot), Some(tally)) => {
-                self.count.give(tally.end(slot, cost));
-            }
-            (Mark::Near, _) => self.retract_completion(cost),
-            _ => {}
-        }
-    }
-
-    /// Lets time give places back.
-    fn pass(&self, now: Instant) {
-        if let Some(tally) = &self.tally {
-            self.count.give(tally.pass(now));
-        }
-    }
-
-    /// Marks an unused cell as removed; false when somebody is in it, or it remembers something.
-    pub(super) fn kill(&self, now: Instant) -> bool {
-        self.pass(now);
-        if !self.count.kill() {
-            return false;
-        }
-        let is_forgettable = self.tally.as_ref().is_none_or(|tally| tally.is_empty(now));
-        if !is_forgettable {
-            self.count.revive();
-        }
-        is_forgettable
     }
 }
 

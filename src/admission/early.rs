@@ -30,7 +30,7 @@ pub struct EarlyUse {
 }
 
 impl LimitSettings {
-    /// Places above the maximum for those who wait; none where time gives places back, for then nobody waits.
+    /// Places above the maximum for those who wait; none where time gives places back, for nobody holds them.
     pub(super) fn early(&self) -> u32 {
         if self.mode == Mode::Enforce && self.counted == Counted::InFlight {
             self.ladder.early()

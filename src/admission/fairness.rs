@@ -5,8 +5,14 @@
 //! what is really held, without a guess or a correction (compare the virtual finish times of Kubernetes' Priority and
 //! Fairness, KEP-1040). Ties are the rule where there are about as many accounts as places: by waiting time, an account that asks
 //! for less than its share would stand behind all that always wait. One that nobody knows counts as served when it came, so
-//! that fresh accounts do not overtake those that wait. Guaranteed shares go
-//! first, then priorities by a fixed schedule, so that a lower one is slowed and never starved. Every step costs a
+//! that fresh accounts do not overtake those that wait.
+//!
+//! Where time gives places back, holding says nothing: work that is over still counts, or work that goes on does not. There turns go
+//! by what was let in for its weight, from where all stand when an account begins to wait (start-time fair queueing: Goyal, Vin
+//! and Cheng, SIGCOMM 1996; one that begins to wait stands where it would if it had just been served, so nothing has to be
+//! remembered of those that do not wait).
+//!
+//! Guaranteed shares go first, then priorities by a fixed schedule, so that a lower one is slowed and never starved. Every step costs a
 //! logarithm of the number of waiting accounts; nothing is scanned. Who has to go when a line is full is decided here too: the
 //! last in turn of the account that has most in line for its weight. Knows no cells and no locks: what an account holds is asked
 //! from whoever calls.
@@ -108,7 +114,8 @@ impl<P> Flows<P> {
             }
             let lane = &self.lanes[priority as usize];
             let mut passed = None;
-            if lane.grants.wrapping_add(1).is_multiple_of(OLDEST_EVERY)
+            if !self.is_timed
+                && lane.grants.wrapping_add(1).is_multiple_of(OLDEST_EVERY)
                 && let Some((flow, entry)) = self.oldest(priority, taken, &occupied)
             {
                 match fits(entry.id) {
@@ -216,10 +223,15 @@ impl<P> Flows<P> {
             }
         }
         self.saving = self.saving.filter(|(flow, _)| *flow != pick.flow);
+        let cost = u64::from(self.turn_entry(pick.flow).cost);
         let flow = &mut self.flows[pick.flow];
         flow.passed = 0;
         flow.served = at;
         let lane = &mut self.lanes[flow.priority as usize];
+        if self.is_timed {
+            lane.reached = lane.reached.max(flow.tag);
+            flow.tag += ratio(cost, flow.weight);
+        }
         lane.grants = lane.grants.wrapping_add(1);
         self.grants = self.grants.wrapping_add(1);
     }

@@ -41,6 +41,8 @@ pub(super) struct Flow<P> {
     pub(super) entries: VecDeque<Entry>,
     /// When it was last served, as a place in the order of arrival; if never, when its first request came.
     pub(super) served: u64,
+    /// Where the account stands among those that time serves: see [`Lane::reached`].
+    pub(super) tag: u64,
     pub(super) turn: (u64, u64),
     pub(super) age: u64,
     /// How many wait for its weight, and the arrival of the newest.
@@ -65,6 +67,8 @@ pub(super) struct Lane {
     pub(super) by_length: BTreeSet<(u64, u64, usize)>,
     pub(super) grants: u32,
     pub(super) len: u32,
+    /// How far serving by time has come: what each account that has always waited was let in, for its weight.
+    pub(super) reached: u64,
 }
 
 /// Those who fall under one guarantee.
@@ -89,11 +93,14 @@ pub(super) struct Flows<P> {
     pub(super) saving: Option<(usize, u64)>,
     /// The last to come goes first within an account.
     pub(super) is_newest_first: bool,
+    /// What they wait for is given back by time, so turns go by what was let in, and not by what is held.
+    pub(super) is_timed: bool,
 }
 
-impl<P> Default for Flows<P> {
-    fn default() -> Self {
+impl<P> Flows<P> {
+    pub(super) fn new(is_timed: bool) -> Self {
         Self {
+            is_timed,
             flows: Slab::new(),
             by_owner: HashMap::default(),
             lanes: Default::default(),
@@ -105,9 +112,7 @@ impl<P> Default for Flows<P> {
             is_newest_first: false,
         }
     }
-}
 
-impl<P> Flows<P> {
     /// How many requests wait.
     pub(super) fn len(&self) -> u32 {
         self.len
@@ -145,6 +150,8 @@ impl<P> Flows<P> {
                 place,
                 served: served.unwrap_or(entry.serial),
                 entries: VecDeque::new(),
+                tag: self.lanes[owner.priority as usize].reached
+                    + ratio(u64::from(entry.cost), weight),
                 turn: (0, 0),
                 age: 0,
                 length: (0, 0),
@@ -228,6 +235,9 @@ impl<P> Flows<P> {
 
     pub(super) fn turn_of(&self, flow: usize, occupied: &impl Fn(&P) -> u32) -> (u64, u64) {
         let of = &self.flows[flow];
+        if self.is_timed {
+            return (of.tag, of.served);
+        }
         let places = u64::from(occupied(&of.place)) + u64::from(self.turn_entry(flow).cost);
         (ratio(places, of.weight), of.served)
     }

@@ -166,8 +166,9 @@ impl Registry {
         ask.story.was_queued = true;
         let line = state.lines.entry(cell.id).or_insert_with(|| Line {
             cell: Arc::clone(&cell),
-            flows: Flows::default(),
+            flows: Flows::new(cell.tally.is_some()),
             since,
+            due: None,
         });
         let entry = Entry {
             serial,

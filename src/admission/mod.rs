@@ -11,6 +11,7 @@ mod candidate;
 mod cell;
 mod class;
 mod cost;
+mod due;
 mod early;
 mod fairness;
 mod flows;
@@ -34,6 +35,7 @@ mod snapshot;
 mod sparing;
 mod sync;
 mod tally;
+mod timed;
 mod usage;
 mod waiting;
 

@@ -188,7 +188,9 @@ impl Permit {
         let mut awaited = Awaited::new();
         // Before the places, so that nobody sees a place free and what it had lent.
         for (cell, mark) in self.marks.drain(..) {
-            cell.give_mark(mark, self.cost, is_undone);
+            if cell.give_mark(mark, self.cost, is_undone) {
+                awaited.push(cell);
+            }
         }
         // What an account holds of a cell was taken after the cell: whoever is served next by it sees it given back.
         while let Some(cell) = self.cells.pop() {

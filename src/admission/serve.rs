@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 use std::task::Waker;
+use std::time::Instant;
 
 use super::acquire::{Full, Terms, tell};
 use super::ask::Ask;
@@ -22,6 +23,17 @@ use super::{Reason, Rejection};
 
 /// Waiters served while the lock is held: others get at it between.
 const GRANTS_MAX: usize = 64;
+
+/// The earliest of the instants that were noted.
+#[derive(Default)]
+struct Earliest(std::cell::Cell<Option<Instant>>);
+
+impl Earliest {
+    fn note(&self, at: Option<Instant>) {
+        let known = self.0.get();
+        self.0.set(known.into_iter().chain(at).min());
+    }
+}
 
 impl Registry {
     /// Gives what is free of a cell to those who wait for it, and goes on with other cells that this frees.
@@ -56,19 +68,28 @@ impl Registry {
             // Those who wait here are told that it is gone by whoever put the new policy in force.
             return false;
         };
+        let now = cell.tally.as_ref().and_then(|_| state.latest());
         for _ in 0..GRANTS_MAX {
-            let State { lines, waiters, .. } = &mut *state;
+            let State {
+                lines,
+                waiters,
+                agenda,
+                ..
+            } = &mut *state;
             let Some(line) = lines.get_mut(&cell.id) else {
                 return false;
             };
             let in_flight = cell.count.in_flight();
+            let due = Earliest::default();
             let fits = |key: usize| match &waiters[key].stage {
                 Stage::InLine(ask, ..) => {
                     let (cost, max) = (ask.class.cost, policy.max_of_ask(limit, ask, Some(cell)));
                     let lent = limit.lent(max, cost, cell);
-                    if in_flight.saturating_add(cost) <= max.saturating_add(lent) {
+                    let in_use = now.map_or(in_flight, |now| cell.in_use(max, now));
+                    if in_use.saturating_add(cost) <= max.saturating_add(lent) {
                         Fit::Now
                     } else if cost <= max {
+                        due.note(now.and_then(|now| cell.fits_at(cost, max, now)));
                         Fit::Later
                     } else {
                         Fit::Never
@@ -78,9 +99,15 @@ impl Registry {
             };
             let is_unmet = |share| limit.is_owed(share, 0);
             let Some(pick) = line.flows.next(in_flight, occupied, fits, is_unmet) else {
+                after.wakers.extend(agenda.set(line, due.0.get()));
                 return false;
             };
             if !self.serve_one(state, cell, pick, &policy, after) {
+                let State { lines, agenda, .. } = &mut *state;
+                let again = now.and_then(|now| cell.looks_again(now));
+                if let Some(line) = lines.get_mut(&cell.id) {
+                    after.wakers.extend(agenda.set(line, again));
+                }
                 return false;
             }
         }
@@ -302,7 +329,7 @@ pub(super) mod loom_tests {
     use std::future::Future as _;
     use std::pin::Pin;
     use std::task::{Context, Poll, Waker};
-    use std::time::{Duration, Instant};
+    use std::time::Duration;
 
     use loom::thread;
 

@@ -125,6 +125,33 @@ impl Tally {
         }
     }
 
+    /// From when so much more fits beside what is in flight, if nothing but time gives any back; `None` if time alone does not do it.
+    pub(super) fn fits_at(
+        &self,
+        cost: u32,
+        max: u32,
+        in_flight: u32,
+        now: Instant,
+    ) -> Option<Instant> {
+        let most = max.checked_sub(cost)?;
+        let nanos = match &self.state {
+            State::Starts(due) => {
+                let ahead = self.pace(max).saturating_mul(u64::from(most));
+                due.load(Ordering::Relaxed).saturating_sub(ahead)
+            }
+            State::Started(window) => {
+                let slot = window.lock().falls_to(most)?;
+                slot.saturating_mul(self.nanos / PARTS)
+            }
+            State::Completed(window) => {
+                let slot = window.lock().falls_to(most.checked_sub(in_flight)?)?;
+                slot.saturating_mul(self.nanos / PARTS)
+            }
+        };
+        let base = *self.base.get_or_init(|| now);
+        base.checked_add(Duration::from_nanos(nanos))
+    }
+
     /// Until when a place is expected, for whoever is refused.
     pub(super) fn free_in(&self, cost: u32, max: u32, now: Instant) -> Duration {
         match &self.state {
@@ -248,6 +275,19 @@ impl Window {
         self.newest = self.newest.max(slot);
         self.sum -= gone;
         gone
+    }
+
+    /// The first slot in which no more than that is left, if nothing comes and nothing ends.
+    fn falls_to(&self, most: u32) -> Option<u64> {
+        let oldest = self.newest.saturating_sub(SLOTS as u64 - 1);
+        let mut left = self.sum;
+        if left <= most {
+            return Some(self.newest);
+        }
+        (oldest..=self.newest).find_map(|slot| {
+            left -= self.slots[Self::index(slot)];
+            (left <= most).then_some(slot + SLOTS as u64)
+        })
     }
 
     fn add(&mut self, cost: u32) -> u64 {

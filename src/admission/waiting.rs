@@ -16,6 +16,7 @@ use slab::Slab;
 
 use super::ask::Ask;
 use super::cell::Cell;
+use super::due::Agenda;
 use super::flows::Flows;
 use super::hold::Scope;
 use super::permit::Permit;
@@ -73,6 +74,8 @@ pub(super) struct State {
     /// The latest instant that anybody brought: limits that time empties are asked by it.
     latest: Option<Instant>,
     pub(super) lines: HashMap<u64, Line, ahash::RandomState>,
+    /// When lines before what time gives back are to be served.
+    pub(super) agenda: Agenda,
     pub(super) waiters: Slab<Waiter>,
     /// Those in lines and asleep.
     pub(super) len: usize,
@@ -86,6 +89,8 @@ pub(super) struct Line {
     pub(super) flows: Flows<Option<Arc<Cell>>>,
     /// Since when it has not been empty.
     pub(super) since: Instant,
+    /// When time gives back what one of them waits for.
+    pub(super) due: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -139,6 +144,11 @@ impl State {
         self.latest = self.latest.max(Some(now));
     }
 
+    /// The time, as far as it is known.
+    pub(super) fn latest(&self) -> Option<Instant> {
+        self.latest
+    }
+
     /// The time, as far as it is known, for one that asked at an instant.
     pub(super) fn time(&self, asked: Instant) -> Instant {
         self.latest.map_or(asked, |latest| latest.max(asked))
@@ -172,6 +182,7 @@ impl State {
                 line.cell.count.remove_waiter();
                 let cell = Arc::clone(&line.cell);
                 if line.flows.len() == 0 {
+                    self.agenda.forget(line);
                     self.lines.remove(&cell.id);
                 }
                 Some(Left {

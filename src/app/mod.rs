@@ -6,6 +6,7 @@
 
 mod checks;
 mod operations;
+mod timekeeper;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use serde_json::{Value, json};
 use tokio::sync::Notify;
 
 use checks::Checks;
+use timekeeper::Timekeeper;
 
 use crate::admin::{self, Operations};
 use crate::admission::{Policy, Reason};
@@ -150,6 +152,7 @@ impl App {
             gate: Arc::clone(&gate),
         });
         let mut server = Hosted::new();
+        let timekeeper = Timekeeper(Arc::clone(&gate));
         let data = crate::proxy::App::new(gate, listeners);
         server.add(Prebound::new("data", data, bound, threads).closed_by(&stopper));
         let api = admin::App::new(Arc::clone(&inner) as Arc<dyn Operations>);
@@ -158,6 +161,7 @@ impl App {
             "supervisor",
             Supervisor(Arc::clone(&inner)),
         ));
+        server.add(background_service("timekeeper", timekeeper));
         server.spawn(stopper).map_err(|source| StartError::System {
             what: "cannot start a thread",
             source,

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::support::client::{Connection, by, request};
 use crate::support::origin::{Origin, held_origin, origin};
 use crate::support::sidecar::{Sidecar, sidecar};
-use crate::support::{eventually, h2, within};
+use crate::support::{eventually, h2, now, within};
 
 /// One place for all, and a queue before it.
 fn whole(queue: &str) -> String {
@@ -438,4 +438,49 @@ async fn a_quiet_account_is_served_before_a_noisy_ones_queue() {
         assert_eq!(status.expect("an answer").status, 200);
     }
     gate.until_idle().await;
+}
+
+fn paced(max: u32, interval: &str, queue: &str) -> String {
+    format!(
+        "limits: [{{ name: paced, per: [], max: {max}, count: {{ starts_per: {interval} }}, when_full: [{{ queue: {{ {queue} }} }}] }}]"
+    )
+}
+
+// A15, A29: who comes faster than starts are allowed waits, and is sent on when its start has come and not before.
+#[tokio::test]
+async fn starts_that_come_too_fast_wait_for_their_pace() {
+    let origin = origin();
+    let yaml = paced(1, "300ms", PATIENT);
+    let gate = sidecar(&yaml).before(&origin).start().await;
+    let began = now();
+    let mut clients = Vec::new();
+    for _ in 0..4 {
+        let mut client = gate.connect().await;
+        client.send_get("/", &by("A")).await;
+        clients.push(client);
+    }
+    for client in &mut clients {
+        assert_eq!(client.response().await.status, 200);
+    }
+    assert!(began.elapsed() >= Duration::from_millis(900));
+    gate.until_idle().await;
+}
+
+// A11, A17, A29: a wait for a start has its timeout, and is over early when a reload raises the maximum.
+#[tokio::test]
+async fn a_wait_for_a_start_ends_by_its_timeout_or_by_a_raised_maximum() {
+    let origin = origin();
+    let yaml = paced(1, "1h", "length: 1, timeout: 300ms");
+    let gate = sidecar(&yaml).before(&origin).start().await;
+    assert_eq!(gate.get("/", "A").await.status, 200);
+    let late = gate.get("/", "A").await;
+    assert_eq!(late.status, 503);
+    assert_eq!(late.field("x-admission-reason"), "queue_timeout");
+    gate.reloaded_with(&paced(1, "1h", PATIENT)).await;
+    let mut client = waiting(&gate, "A").await;
+    assert_eq!(gate.limit("paced").await["queued"], 1);
+    gate.reloaded_with(&paced(3_600, "1h", PATIENT)).await;
+    assert_eq!(client.response().await.status, 200);
+    let sample = "tidegate_requests_total{decision=\"queued\",reason=\"none\",resource=\"other\"}";
+    assert_eq!(gate.metric(sample).await, Some(1.0));
 }

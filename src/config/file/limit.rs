@@ -53,7 +53,7 @@ pub(in crate::config) struct Limit {
     pub(in crate::config) overrides: Option<Vec<At<Override>>>,
     /// What is counted: `in_flight`; `{ in_flight_started_within: 30s }`, of which what is older counts no more; `{ starts_per: 1s }`, of
     /// which `max` may begin at once and then one each `1s / max`; `{ completions_per: 1m }`, what ended within that time and what
-    /// is in flight. Nobody can `queue` for a count that time gives back; `slow` asks again.
+    /// is in flight. Who waits in a `queue` for what time gives back is let in when it fits, by turns and weight.
     ///
     /// Default: `in_flight`. Range: 100ms to 1h. Example: `{ starts_per: 1s }`.
     pub(in crate::config) count: Option<At<Count>>,

@@ -8,7 +8,9 @@ use super::context::{Context, Names};
 use super::covered::{Covered, identity};
 use super::resources::Resources;
 use super::{ladder, sparing};
-use crate::admission::{AccountName, Counted, Dimension, GroupId, LimitSettings, Mode};
+use crate::admission::{
+    AccountName, Counted, Dimension, GroupId, Guarantee, Ladder, LimitSettings, Mode,
+};
 use crate::classify::ValueSource;
 use crate::config::diagnostic::{Place, closest};
 use crate::config::file::{self, At, Count, Per};
@@ -100,13 +102,8 @@ pub(super) fn one(
     }
     let counts_accounts = per.contains(&Dimension::Account);
     let counted = counted(cx, limit);
-    if counted != Counted::InFlight && ladder.queues() {
-        cx.error(
-            "not_supported",
-            limit.name.place,
-            format!("{who} counts what time gives back, and waiting for that is not built yet"),
-        )
-        .hint("use `slow` instead of `queue`, or count `in_flight`");
+    if counted != Counted::InFlight {
+        given_back_by_time(cx, limit, &ladder, &guaranteed);
     }
     let sample = sparing::sample(cx, limit, max, ladder.queues());
     LimitSettings {
@@ -165,6 +162,34 @@ fn counted(cx: &mut Context<'_>, limit: &file::Limit) -> Counted {
         Some(Count::CompletionsPer(window)) => {
             Counted::CompletionsPer(over("completions_per", window))
         }
+    }
+}
+
+/// Nobody holds what time gives back: what a limit says about holding means nothing there.
+fn given_back_by_time(
+    cx: &mut Context<'_>,
+    limit: &file::Limit,
+    ladder: &Ladder,
+    guaranteed: &[Guarantee],
+) {
+    let who = format!("limit `{}`", limit.name.value);
+    if ladder.early() > 0 {
+        cx.error(
+            "contradiction",
+            limit.name.place,
+            format!(
+                "{who} serves early on what is near completion, but time gives its places back"
+            ),
+        )
+        .hint("leave `early` away, or count `in_flight`");
+    }
+    if !guaranteed.is_empty() {
+        cx.error(
+            "contradiction",
+            limit.name.place,
+            format!("{who} guarantees places, but time gives them back and nobody holds them"),
+        )
+        .hint("leave `guaranteed` away, or count `in_flight`; `weight` of a group holds here too");
     }
 }
 

@@ -6,6 +6,8 @@
 mod adaptive;
 mod candidates;
 mod crowd;
+mod due;
+mod due_simulation;
 mod early;
 mod exact;
 mod fairness;
