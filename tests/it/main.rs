@@ -24,6 +24,7 @@ mod queue;
 mod refuse;
 mod reload;
 mod scenario;
+mod sparing;
 mod streams;
 mod suggest;
 mod support;
