@@ -20,6 +20,7 @@ use super::limit::{Counting, Limit};
 use super::permit::Awaited;
 use super::policy::Policy;
 use super::registry::Registry;
+use super::waiting::Place;
 use super::{Decision, Permit, Reason, Rejection};
 
 /// The first limit that has no place.
@@ -46,6 +47,8 @@ pub(super) struct Terms<'a> {
     pub(super) newest: Option<&'a Policy>,
     /// The cell by which it is served, where it does not stand behind those who wait.
     pub(super) served: Option<u64>,
+    /// What is known of its account's counts where it is served.
+    pub(super) place: Option<&'a Place>,
 }
 
 impl Terms<'_> {
@@ -132,7 +135,7 @@ impl Registry {
         let terms = Terms {
             ask: Some(&ask),
             newest: newest.as_deref(),
-            served: None,
+            ..Terms::default()
         };
         match self.try_take(&ask.policy, &ask.class, terms, now) {
             Ok(mut permit) => {
@@ -193,7 +196,7 @@ impl Registry {
             let terms = Terms {
                 ask: Some(&ask),
                 newest: newest.as_deref(),
-                served: None,
+                ..Terms::default()
             };
             match self.try_take(&policy, &ask.class, terms, now) {
                 Ok(mut permit) => {
@@ -288,7 +291,10 @@ impl Registry {
             }
             if let Some(occupancy) = &limit.occupancy {
                 let lookup = policy.occupancy_lookup(occupancy, class);
-                let cell = self.find_or_insert(&occupancy.counting, lookup);
+                let known = terms.place.and_then(|place| place.occupancy.as_ref());
+                let known = known.filter(|cell| cell.key.scope() == lookup.scope);
+                let find = || self.find_or_insert(&occupancy.counting, lookup);
+                let cell = known.map_or_else(find, Arc::clone);
                 let in_turn = |_: &Cell| true;
                 drop(self.take(permit, &occupancy.counting, lookup, cell, u32::MAX, in_turn));
             }
@@ -306,7 +312,8 @@ impl Registry {
         if !plan.trials.is_empty() {
             self.try_candidates(permit, policy, class);
         }
-        permit.account_in_flight = self.take_of_account(permit, policy, class);
+        let account = terms.place.and_then(|place| place.account.as_ref());
+        permit.account_in_flight = self.take_of_account(permit, policy, class, account);
     }
 
     /// Takes one cell into the permit; a removed one is looked up again. Gives what is in flight then.
@@ -376,9 +383,16 @@ impl Registry {
         }
     }
 
-    fn take_of_account(&self, permit: &mut Permit, policy: &Policy, class: &Class) -> u32 {
+    fn take_of_account(
+        &self,
+        permit: &mut Permit,
+        policy: &Policy,
+        class: &Class,
+        mut known: Option<&Arc<Cell>>,
+    ) -> u32 {
         loop {
-            let cell = self.find_or_insert(&self.accounts, self.account_lookup(policy, class));
+            let find = || self.find_or_insert(&self.accounts, self.account_lookup(policy, class));
+            let cell = known.take().map_or_else(find, Arc::clone);
             match cell.take(1, u32::MAX, true) {
                 Take::Taken(in_flight) => {
                     permit.account = Some(cell);

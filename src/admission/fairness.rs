@@ -197,8 +197,8 @@ impl<P> Flows<P> {
         let above = if is_owed_to_it {
             0
         } else {
-            let known = self.by_owner.get(&(owner.account, own));
-            let waiting = known.map_or(0, |&flow| self.flows[flow].entries.len() as u64);
+            let known = self.of_owner(&owner.account, own);
+            let waiting = known.map_or(0, |flow| self.flows[flow].entries.len() as u64);
             ratio(waiting + 1, owner.weight)
         };
         let flow = others

@@ -6,8 +6,9 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use hashbrown::HashMap;
+use hashbrown::HashTable;
 use slab::Slab;
+use smallvec::SmallVec;
 
 use super::class::{AccountName, Priority};
 
@@ -82,7 +83,8 @@ pub(super) struct Share {
 #[derive(Debug)]
 pub(super) struct Flows<P> {
     pub(super) flows: Slab<Flow<P>>,
-    pub(super) by_owner: HashMap<(AccountName, Priority), usize, ahash::RandomState>,
+    /// By the hash of the account. Names are compared in the flows, so that the table stays small enough for a near cache.
+    by_owner: HashTable<usize>,
     pub(super) lanes: [Lane; 3],
     pub(super) shares: Vec<Share>,
     pub(super) grants: usize,
@@ -102,7 +104,7 @@ impl<P> Flows<P> {
         Self {
             is_timed,
             flows: Slab::new(),
-            by_owner: HashMap::default(),
+            by_owner: HashTable::new(),
             lanes: Default::default(),
             shares: Vec::new(),
             grants: 0,
@@ -120,10 +122,20 @@ impl<P> Flows<P> {
 
     /// How many requests of an account wait.
     pub(super) fn waiting_of(&self, account: &AccountName) -> usize {
-        let of = |priority| self.by_owner.get(&(*account, priority));
-        let flows = [Priority::Low, Priority::Normal, Priority::High].map(of);
-        let flows = flows.into_iter().flatten();
-        flows.map(|&flow| self.flows[flow].entries.len()).sum()
+        let flows = self.of_account(account);
+        flows.map(|flow| self.flows[flow].entries.len()).sum()
+    }
+
+    /// The flows of an account: one for each of its priorities.
+    fn of_account(&self, account: &AccountName) -> impl Iterator<Item = usize> {
+        let found = self.by_owner.iter_hash(account.hash()).copied();
+        found.filter(|&flow| self.flows[flow].account == *account)
+    }
+
+    /// The flow of an account and a priority.
+    pub(super) fn of_owner(&self, account: &AccountName, priority: Priority) -> Option<usize> {
+        self.of_account(account)
+            .find(|&flow| self.flows[flow].priority == priority)
     }
 
     /// Adds a request; gives the flow that it waits in. `place` says where a new flow's occupancy is read, and when its account was last
@@ -135,8 +147,7 @@ impl<P> Flows<P> {
         place: impl FnOnce() -> (P, Option<u64>),
         occupied: impl Fn(&P) -> u32,
     ) -> usize {
-        let key = (owner.account, owner.priority);
-        let flow = if let Some(&flow) = self.by_owner.get(&key) {
+        let flow = if let Some(flow) = self.of_owner(&owner.account, owner.priority) {
             flow
         } else {
             let weight = owner.weight.max(1);
@@ -157,12 +168,20 @@ impl<P> Flows<P> {
                 length: (0, 0),
                 passed: 0,
             });
-            self.by_owner.insert(key, flow);
+            let flows = &self.flows;
+            let hash = |&flow: &usize| flows[flow].account.hash();
+            self.by_owner
+                .insert_unique(owner.account.hash(), flow, hash);
             flow
         };
         let entries = &mut self.flows[flow].entries;
-        let at = entries.partition_point(|other| other.serial < entry.serial);
-        entries.insert(at, entry);
+        // One that comes anew is the last; only one that has waited elsewhere belongs further in front.
+        if entries.back().is_none_or(|last| last.serial < entry.serial) {
+            entries.push_back(entry);
+        } else {
+            let at = entries.partition_point(|other| other.serial < entry.serial);
+            entries.insert(at, entry);
+        }
         self.len += 1;
         self.arrange(flow, &occupied);
         self.measure(flow, |len| len + 1);
@@ -174,10 +193,14 @@ impl<P> Flows<P> {
         let Some(found) = self.flows.get(flow) else {
             return;
         };
-        let Ok(at) = found
-            .entries
-            .binary_search_by_key(&serial, |entry| entry.serial)
-        else {
+        // The next in turn is in front.
+        let at = match found.entries.front() {
+            Some(first) if first.serial == serial => Ok(0),
+            _ => found
+                .entries
+                .binary_search_by_key(&serial, |entry| entry.serial),
+        };
+        let Ok(at) = at else {
             return;
         };
         let found = &mut self.flows[flow];
@@ -192,9 +215,11 @@ impl<P> Flows<P> {
         let found = &self.flows[flow];
         if found.entries.is_empty() {
             self.weight -= u64::from(found.weight);
-            let key = (found.account, found.priority);
+            let hash = found.account.hash();
             self.unlink(flow);
-            self.by_owner.remove(&key);
+            if let Ok(entry) = self.by_owner.find_entry(hash, |&known| known == flow) {
+                entry.remove();
+            }
             self.flows.remove(flow);
         } else {
             self.arrange(flow, &occupied);
@@ -203,10 +228,9 @@ impl<P> Flows<P> {
 
     /// Puts an account where it belongs after what it holds has changed.
     pub(super) fn refresh(&mut self, account: &AccountName, occupied: impl Fn(&P) -> u32) {
-        for priority in [Priority::Low, Priority::Normal, Priority::High] {
-            if let Some(&flow) = self.by_owner.get(&(*account, priority)) {
-                self.arrange(flow, &occupied);
-            }
+        let flows: SmallVec<[usize; 3]> = self.of_account(account).collect();
+        for flow in flows {
+            self.arrange(flow, &occupied);
         }
     }
 
@@ -215,11 +239,9 @@ impl<P> Flows<P> {
         self.flows.get(flow).map(|flow| &flow.place)
     }
 
-    /// Has the occupancy of an account's flow read elsewhere from now on, if it still waits.
-    pub(super) fn replace_place(&mut self, flow: usize, account: &AccountName, place: P) {
-        if let Some(found) = self.flows.get_mut(flow).filter(|of| of.account == *account) {
-            found.place = place;
-        }
+    /// The same, to be changed.
+    pub(super) fn place_mut(&mut self, flow: usize) -> Option<&mut P> {
+        self.flows.get_mut(flow).map(|flow| &mut flow.place)
     }
 
     /// The request of a flow that goes first.

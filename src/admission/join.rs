@@ -17,7 +17,7 @@ use super::flows::{Entry, Flows, Owner};
 use super::ladder::{Order, Queue, Slow};
 use super::limit::Limit;
 use super::registry::Registry;
-use super::waiting::{After, Left, Line, Stage, State, Turn, WAITERS_MAX, Wait, occupied};
+use super::waiting::{After, Left, Line, Place, Stage, State, Turn, WAITERS_MAX, Wait, occupied};
 
 /// In a standing queue whose order is adaptive, a newcomer may wait for this part of the timeout (5 of 100 ms in the source that
 /// [`Order::Adaptive`] names).
@@ -51,7 +51,7 @@ impl Registry {
         let current = state.policy.get_or_insert_with(|| Arc::clone(&policy));
         if current.by_scope(limit.real.scope.id).is_none() {
             // A reload took the limit away a moment ago.
-            let ticket = state.admit(Stage::Over(Turn::Renew(ask)));
+            let ticket = state.admit(Stage::Over(Box::new(Turn::Renew(ask))));
             drop(state);
             return Ok(Wait::new(registry, ticket, now));
         }
@@ -177,9 +177,11 @@ impl Registry {
         };
         let arrivals = state.arrivals;
         let place = || {
-            let place = self.occupancy_cell(&ask, limit);
-            let served = place.as_ref().and_then(|place| place.last_served(arrivals));
-            (place, served)
+            let occupancy = self.occupancy_cell(&ask, limit);
+            let known = occupancy.as_ref();
+            let served = known.and_then(|cell| cell.last_served(arrivals));
+            let account = None;
+            (Place { occupancy, account }, served)
         };
         let flow = line.flows.push(owner, entry, place, occupied);
         state.waiters[key].stage = Stage::InLine(ask, cell.id, flow, serial);

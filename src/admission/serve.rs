@@ -9,6 +9,8 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::Instant;
 
+use smallvec::SmallVec;
+
 use super::acquire::{Full, Terms, tell};
 use super::ask::Ask;
 use super::cell::Cell;
@@ -39,7 +41,8 @@ impl Registry {
     /// Gives what is free of a cell to those who wait for it, and goes on with other cells that this frees.
     pub(super) fn serve(&self, cell: Arc<Cell>, released_by: Option<AccountName>) {
         let mut released_by = released_by;
-        let mut cells = vec![cell];
+        let mut cells = SmallVec::<[Arc<Cell>; 2]>::new();
+        cells.push(cell);
         while let Some(cell) = cells.pop() {
             let mut after = After::default();
             let is_more = {
@@ -126,10 +129,12 @@ impl Registry {
         let Stage::InLine(ask, ..) = &state.waiters[pick.id].stage else {
             return false;
         };
+        let line = state.lines.get(&cell.id);
         let terms = Terms {
             ask: Some(ask),
             newest: Some(policy),
             served: Some(cell.id),
+            place: line.and_then(|line| line.flows.place(pick.flow)),
         };
         let taken = self.try_take(&ask.policy, &ask.class, terms, state.time(ask.arrived));
         if let Err(full) = &taken
@@ -138,21 +143,22 @@ impl Registry {
             return false;
         }
         let renewed = self.renewed_place(state, cell, pick);
-        if let (Ok(_), Some(line)) = (&taken, state.lines.get_mut(&cell.id)) {
-            state.arrivals += 1;
-            let known = line.flows.place(pick.flow).and_then(Option::as_ref);
-            if let Some(place) = renewed.as_ref().or(known) {
-                place.note_served(state.arrivals);
+        if let Some(line) = state.lines.get_mut(&cell.id) {
+            if let Some(place) = line.flows.place_mut(pick.flow) {
+                place.learn(renewed, taken.as_ref().ok());
             }
-            line.flows.granted(pick, state.arrivals);
+            if taken.is_ok() {
+                state.arrivals += 1;
+                let known = line.flows.place(pick.flow);
+                if let Some(known) = known.and_then(|place| place.occupancy.as_ref()) {
+                    known.note_served(state.arrivals);
+                }
+                line.flows.granted(pick, state.arrivals);
+            }
         }
         let Some(Left { ask, .. }) = state.leave(pick.id) else {
             return false;
         };
-        if let (Some(place), Some(line)) = (renewed, state.lines.get_mut(&cell.id)) {
-            line.flows
-                .replace_place(pick.flow, &ask.class.account, Some(place));
-        }
         match taken {
             Ok(mut permit) => {
                 permit.story = tell(&ask, permit.story.take());
@@ -166,7 +172,7 @@ impl Registry {
     /// The count of what an account holds of a cell, if the one that its flow knows was removed while it held nothing.
     fn renewed_place(&self, state: &State, cell: &Cell, pick: Pick) -> Option<Arc<Cell>> {
         let line = state.lines.get(&cell.id)?;
-        let place = line.flows.place(pick.flow)?.as_ref()?;
+        let place = line.flows.place(pick.flow)?.occupancy.as_ref()?;
         let Stage::InLine(ask, ..) = &state.waiters[pick.id].stage else {
             return None;
         };

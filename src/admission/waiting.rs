@@ -13,6 +13,7 @@ use std::time::Instant;
 
 use hashbrown::HashMap;
 use slab::Slab;
+use smallvec::SmallVec;
 
 use super::ask::Ask;
 use super::cell::Cell;
@@ -82,11 +83,20 @@ pub(super) struct State {
     pub(super) arrivals: u64,
 }
 
+/// What a flow knows of its account's counts, so that serving it looks nothing up.
+#[derive(Debug, Default)]
+pub(super) struct Place {
+    /// What it holds of the cell, where several share that.
+    pub(super) occupancy: Option<Arc<Cell>>,
+    /// All that it has in flight; known from its first grant on.
+    pub(super) account: Option<Arc<Cell>>,
+}
+
 /// Those who wait for one cell.
 #[derive(Debug)]
 pub(super) struct Line {
     pub(super) cell: Arc<Cell>,
-    pub(super) flows: Flows<Option<Arc<Cell>>>,
+    pub(super) flows: Flows<Place>,
     /// Since when it has not been empty.
     pub(super) since: Instant,
     /// When time gives back what one of them waits for.
@@ -106,7 +116,8 @@ pub(super) enum Stage {
     InLine(Box<Ask>, u64, usize, u64),
     /// In a `slow` step.
     Asleep(Box<Ask>, Arc<Scope>),
-    Over(Turn),
+    /// In a box: a permit is large, and most of those in the room have none yet.
+    Over(Box<Turn>),
     /// Between two of the others, while the lock is held.
     Nowhere,
 }
@@ -131,12 +142,31 @@ impl Stage {
 /// What is left to do once the lock is released.
 #[derive(Default)]
 pub(super) struct After {
-    pub(super) wakers: Vec<Waker>,
-    pub(super) cells: Vec<Arc<Cell>>,
+    pub(super) wakers: SmallVec<[Waker; 2]>,
+    pub(super) cells: SmallVec<[Arc<Cell>; 2]>,
 }
 
-pub(super) fn occupied(place: &Option<Arc<Cell>>) -> u32 {
-    place.as_ref().map_or(0, |cell| cell.count.in_flight())
+impl Place {
+    /// Keeps what is known by now: another count of what it holds, and the account's own from a permit.
+    pub(super) fn learn(&mut self, renewed: Option<Arc<Cell>>, permit: Option<&Permit>) {
+        if renewed.is_some() {
+            self.occupancy = renewed;
+        }
+        let account = permit.and_then(|permit| permit.account.as_ref());
+        if let Some(account) = account
+            && !self
+                .account
+                .as_ref()
+                .is_some_and(|known| Arc::ptr_eq(known, account))
+        {
+            self.account = Some(Arc::clone(account));
+        }
+    }
+}
+
+pub(super) fn occupied(place: &Place) -> u32 {
+    let occupancy = place.occupancy.as_ref();
+    occupancy.map_or(0, |cell| cell.count.in_flight())
 }
 
 impl State {
@@ -209,7 +239,7 @@ impl State {
 
     pub(super) fn end(&mut self, key: usize, turn: Turn, after: &mut After) {
         if let Some(waiter) = self.waiters.get_mut(key) {
-            waiter.stage = Stage::Over(turn);
+            waiter.stage = Stage::Over(Box::new(turn));
             after.wakers.extend(waiter.waker.take());
         }
     }
@@ -272,7 +302,7 @@ impl Wait {
                 let (turn, cell) = ended(left);
                 (Some(turn), cell)
             }
-            (None, Some(Stage::Over(turn))) => (Some(turn), None),
+            (None, Some(Stage::Over(turn))) => (Some(*turn), None),
             _ => (None, None),
         }
     }
@@ -290,7 +320,7 @@ impl Future for Wait {
             Stage::Over(turn) => {
                 state.waiters.remove(key);
                 self.is_over = true;
-                Poll::Ready(turn)
+                Poll::Ready(*turn)
             }
             stage => {
                 waiter.stage = stage;
