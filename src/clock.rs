@@ -21,6 +21,7 @@ enum Source {
 #[derive(Debug)]
 struct Manual {
     base: Instant,
+    unix_base: Duration,
     elapsed_nanos: AtomicU64,
 }
 
@@ -32,6 +33,7 @@ impl Clock {
         let base = Instant::now();
         Self(Source::Manual(Arc::new(Manual {
             base,
+            unix_base: since_the_epoch(),
             elapsed_nanos: AtomicU64::new(0),
         })))
     }
@@ -58,12 +60,21 @@ impl Clock {
 
     /// The wall clock, as the time since the Unix epoch: for logs and tokens, never for waiting.
     #[must_use]
-    #[expect(clippy::disallowed_methods, reason = "this is the place that asks")]
     pub fn unix_time(&self) -> Duration {
-        SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default()
+        match &self.0 {
+            Source::Machine => since_the_epoch(),
+            Source::Manual(manual) => {
+                manual.unix_base + Duration::from_nanos(manual.elapsed_nanos.load(Ordering::SeqCst))
+            }
+        }
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is the place that asks")]
+fn since_the_epoch() -> Duration {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
 }
 
 #[cfg(test)]
