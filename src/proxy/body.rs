@@ -15,6 +15,7 @@ use super::context::Context;
 use super::decode::{Decoder, Left};
 use super::incoming::Broken;
 use super::outgoing::{Outgoing, Stopped};
+use super::plugin::Stream;
 use super::pool;
 use super::settings::Departed;
 use super::socket::Socket;
@@ -77,6 +78,8 @@ enum Payload {
     /// What the gate says itself.
     Own(Option<Bytes>),
     Answer(Answer),
+    /// What a plugin says, as it says it.
+    Plugin(Box<dyn Stream>),
 }
 
 impl Answer {
@@ -221,6 +224,14 @@ impl ResponseBody {
         .await;
     }
 
+    /// What a plugin says bit by bit.
+    pub(super) fn stream(stream: Box<dyn Stream>, context: Box<Context>) -> Self {
+        Self {
+            payload: Payload::Plugin(stream),
+            context: Some(context),
+        }
+    }
+
     /// An upstream's answer, with the context of its request.
     pub(super) fn answer(answer: Answer, context: Box<Context>) -> Self {
         Self {
@@ -248,6 +259,10 @@ impl Body for ResponseBody {
                 let frame = ready!(answer.poll_frame(cx));
                 (frame, answer.nears_completion())
             }
+            Payload::Plugin(stream) => {
+                let piece = ready!(stream.poll_next(cx));
+                (piece.map(|bytes| Ok(Frame::data(bytes))), false)
+            }
         };
         if let Some(context) = &mut this.context {
             match &frame {
@@ -268,6 +283,7 @@ impl Body for ResponseBody {
         match &self.payload {
             Payload::Own(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
             Payload::Answer(answer) => answer.is_over(),
+            Payload::Plugin(_) => false,
         }
     }
 
@@ -277,6 +293,7 @@ impl Body for ResponseBody {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
             }
             Payload::Answer(answer) => answer.decoder.size_hint(),
+            Payload::Plugin(_) => SizeHint::default(),
         }
     }
 }

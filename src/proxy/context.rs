@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use super::connection::Connection;
-use super::gate::{Local, Names, Route};
+use super::gate::{Local, Names, Route, Target};
+use super::plugin::Plugin;
 use super::settings::StreamPolicy;
 use super::upstream::Upstream;
 use crate::admission::{LeaseId, LeaseTerms, Outcome, Permit, Ticket, UpstreamId};
@@ -116,12 +117,23 @@ impl Context {
         ))
     }
 
-    /// Where it goes.
+    /// Where it goes, unless that is a plugin.
     pub(super) fn upstream(&self) -> Option<&Arc<Upstream>> {
-        let (route, _) = self.route()?;
-        Some(self.rerouted.map_or(&route.upstream, |upstream| {
-            &self.local.generation.upstreams[usize::from(upstream.0)]
-        }))
+        if let Some(rerouted) = self.rerouted {
+            return Some(&self.local.generation.upstreams[usize::from(rerouted.0)]);
+        }
+        match &self.route()?.0.target {
+            Target::Upstream(upstream) => Some(upstream),
+            Target::Plugin(_) => None,
+        }
+    }
+
+    /// The plugin it goes to, if it does.
+    pub(super) fn plugin(&self) -> Option<&Arc<dyn Plugin>> {
+        match &self.route()?.0.target {
+            Target::Plugin(plugin) if self.rerouted.is_none() => Some(plugin),
+            _ => None,
+        }
     }
 
     /// Enters the request among the live ones as one that waits.
@@ -235,12 +247,24 @@ impl Context {
         } else {
             State::Streaming
         });
+        if taught.is_stream {
+            self.detach();
+        }
         match policy {
             _ if self.lease.is_some() => {}
             StreamPolicy::BodyEnd => {}
             StreamPolicy::Headers => self.release(now),
             StreamPolicy::First(bound) => self.release_after(bound),
         }
+    }
+
+    /// Lets go of the buffer that the head was read into: what may stay open for hours should be small.
+    fn detach(&mut self) {
+        let request = Arc::new(self.request.detached());
+        if let Some(entered) = &mut self.entered {
+            entered.replace(Arc::clone(&request));
+        }
+        self.request = request;
     }
 
     /// Little is left of the answer: those who wait may be served before its last byte. Not where the work outlives it; a place that a

@@ -12,6 +12,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 
+use super::plugin::Plugin;
 use super::settings::{Departed, ResourceSettings, Settings, StreamPolicy};
 use super::upstream::Upstream;
 use crate::admission::{Leases, Policy, Registry, UpstreamId};
@@ -40,11 +41,34 @@ pub struct Generation {
 #[derive(Debug)]
 pub struct Route {
     pub(super) name: Arc<str>,
-    pub(super) upstream: Arc<Upstream>,
+    pub(super) target: Target,
     pub(super) stream: StreamPolicy,
     pub(super) departed: Departed,
     pub(super) completion: Option<Duration>,
     pub(super) stats: Arc<ResourceStats>,
+}
+
+/// Where requests go.
+#[derive(Debug, Clone)]
+pub enum Target {
+    /// To an API behind the gate.
+    Upstream(Arc<Upstream>),
+    /// To what is mounted inside it.
+    Plugin(Arc<dyn Plugin>),
+}
+
+/// The name of the plugin, as an upstream.
+pub const PLUGIN: &str = "presence";
+
+impl Target {
+    /// The name that users see.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Upstream(upstream) => upstream.name(),
+            Self::Plugin(_) => PLUGIN,
+        }
+    }
 }
 
 impl Generation {
@@ -56,16 +80,12 @@ impl Generation {
 }
 
 impl Route {
-    /// A route to one of the upstreams, writing to the figures of that resource.
+    /// A route to one of the targets, writing to the figures of that resource.
     #[must_use]
-    pub fn new(
-        settings: &ResourceSettings,
-        upstreams: &[Arc<Upstream>],
-        table: &ResourceTable,
-    ) -> Self {
+    pub fn new(settings: &ResourceSettings, targets: &[Target], table: &ResourceTable) -> Self {
         Self {
             name: settings.name.as_str().into(),
-            upstream: Arc::clone(&upstreams[usize::from(settings.upstream.0)]),
+            target: targets[usize::from(settings.upstream.0)].clone(),
             stream: settings.stream,
             departed: settings.departed,
             completion: settings.completion,
@@ -194,7 +214,7 @@ impl Gate {
         let generation = Arc::clone(&current);
         let own = |route: &Route| Names {
             resource: Arc::from(&*route.name),
-            upstream: Arc::from(route.upstream.name()),
+            upstream: Arc::from(route.target.name()),
         };
         let names = generation.routes.iter().map(own).collect();
         let local = Arc::new(Local {

@@ -18,6 +18,7 @@ mod health;
 mod incoming;
 mod outcome;
 mod outgoing;
+pub mod plugin;
 mod pool;
 mod probe;
 mod respond;
@@ -54,7 +55,7 @@ use outcome::Refusal;
 use outgoing::Outgoing;
 use upload::{RequestBody, UploadFault};
 
-pub use gate::{Gate, Generation, Phase, Route};
+pub use gate::{Gate, Generation, PLUGIN, Phase, Route, Target};
 pub use server::{App, BindError, Bound, Hosted, Prebound, Stopper};
 pub use settings::{
     Address, Balance, Certificate, Departed, Ejection, EndpointAddress, HealthCheck, Listener,
@@ -254,18 +255,23 @@ async fn exchange(
     let Some((route, names)) = context.route() else {
         return respond::refuse(context, &Refusal::NoResource, is_grpc);
     };
-    let upstream = context.upstream().unwrap_or(&route.upstream);
-    let (upstream, policy, departed) = (Arc::clone(upstream), route.stream, route.departed);
-    let completion = route.completion;
+    let max_body = context.local.generation.settings.max_body;
+    if max_body.is_some_and(|max| declared_length(&head).is_some_and(|length| length > max)) {
+        return respond::refuse(context, &Refusal::BodyTooLarge, is_grpc);
+    }
+    let Some(upstream) = context.upstream().cloned() else {
+        return match context.plugin().cloned() {
+            // Boxed, as every forwarded request carries the room for it.
+            Some(plugin) => Box::pin(plugin::answer(context, head, seen, body, plugin)).await,
+            None => respond::refuse(context, &Refusal::NoResource, is_grpc),
+        };
+    };
+    let (policy, departed, completion) = (route.stream, route.departed, route.completion);
     let settings = &upstream.settings;
     context
         .connection()
         .activity
         .bound_stall(settings.idle_timeout);
-    let max_body = context.local.generation.settings.max_body;
-    if max_body.is_some_and(|max| declared_length(&head).is_some_and(|length| length > max)) {
-        return respond::refuse(context, &Refusal::BodyTooLarge, is_grpc);
-    }
     let added = Added {
         connection: context.connection(),
         upstream: settings,

@@ -49,6 +49,8 @@ pub(super) enum Refusal {
     UpstreamBroke,
     /// The upstream did not answer in time.
     UpstreamTimeout,
+    /// The plugin panicked.
+    PluginBroke,
 }
 
 impl Refusal {
@@ -61,6 +63,7 @@ impl Refusal {
             Self::ClientTimeout => 408,
             Self::BodyTooLarge => 413,
             Self::NoResource => 404,
+            Self::PluginBroke => 500,
             Self::UpstreamUnreachable | Self::UpstreamBroke => 502,
             Self::UpstreamTimeout => 504,
         }
@@ -79,6 +82,7 @@ impl Refusal {
             Self::UpstreamUnreachable => "upstream_unreachable",
             Self::UpstreamBroke => "upstream_broke",
             Self::UpstreamTimeout => "upstream_timeout",
+            Self::PluginBroke => "plugin_broke",
         }
     }
 
@@ -106,6 +110,7 @@ impl Refusal {
                 "the service behind this gate gave no answer, or none that HTTP allows"
             }
             Self::UpstreamTimeout => "the service behind this gate did not answer in time",
+            Self::PluginBroke => "this gate failed to answer; its log says more",
         };
         text.into()
     }
@@ -131,6 +136,7 @@ impl Refusal {
             Self::Fault(_) | Self::HeadInvalid(_) | Self::BodyInvalid | Self::BodyTooLarge => 3,
             Self::UpstreamTimeout | Self::ClientTimeout => 4,
             Self::NoResource => 12,
+            Self::PluginBroke => 13,
             Self::UpstreamUnreachable | Self::UpstreamBroke => 14,
         }
     }
@@ -142,6 +148,7 @@ impl Refusal {
             Self::UpstreamUnreachable
                 | Self::UpstreamBroke
                 | Self::UpstreamTimeout
+                | Self::PluginBroke
                 | Self::BodyInvalid
                 | Self::BodyTooLarge
                 | Self::ClientTimeout

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
+use bytes::Bytes;
 use hashbrown::HashMap;
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Method};
@@ -183,6 +184,26 @@ impl Request {
             state: AtomicU8::new(self.state() as u8),
             ticket: Mutex::new(None),
             is_released: AtomicBool::new(false),
+        }
+    }
+
+    /// The same request with a copy of what its head said. The head's own bytes are a part of the buffer that it was read into, all of
+    /// which stays for as long as any of it is held: 16 KiB for a path.
+    #[must_use]
+    pub fn detached(&self) -> Self {
+        let copy = |target: &PathAndQuery| {
+            PathAndQuery::from_maybe_shared(Bytes::copy_from_slice(target.as_str().as_bytes())).ok()
+        };
+        let request_id = match &self.request_id {
+            RequestId::Kept(value) => HeaderValue::from_bytes(value.as_bytes())
+                .map_or_else(|_| RequestId::new(), RequestId::Kept),
+            RequestId::Made(text) => RequestId::Made(*text),
+        };
+        Self {
+            target: self.target.as_ref().and_then(copy),
+            request_id,
+            is_released: AtomicBool::new(self.is_released()),
+            ..self.rerouted(Arc::clone(&self.upstream))
         }
     }
 
