@@ -50,6 +50,7 @@ impl Matcher for Rules {
             keys: Vec::new(),
             values: Vec::new(),
             retries: None,
+            plugin: None,
         })
     }
 

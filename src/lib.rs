@@ -11,9 +11,11 @@
 //! | [`classify`] | a request's head → what it acts on and who pays |
 //! | [`admission`] | the domain: limits, counts, waiting, permits, leases |
 //! | [`proxy`] | the data plane: one request in one pass |
+//! | [`presence`] | the plugin: who is there, for whom, and told once |
 //! | [`admin`] | the API for operators |
 //! | [`telemetry`] | metrics, the access log, the requests in progress |
 //! | [`clock`] | the only place that asks for the time |
+//! | [`wheel`] | many deadlines, few of which come to pass |
 //!
 //! # Who may import whom
 //!
@@ -21,7 +23,8 @@
 //! main → cli → app ─┬→ config ──→ (settings types of every part below)
 //!                   ├→ proxy ───→ classify → admission → clock
 //!                   │        └──→ telemetry → admission
-//!                   └→ admin ───→ admission, telemetry
+//!                   ├→ admin ───→ admission, telemetry
+//!                   └→ presence → proxy::plugin (the trait), telemetry, clock, wheel
 //! ```
 //!
 //! `tests/it/tidy.rs` reads the imports and fails with the sentence that is broken.
@@ -33,7 +36,7 @@
 //!    lease, on its way to one who waits, or being dropped.
 //! 3. No lock across an await. No unbounded channel, map, queue, label or log.
 //! 4. A reload applies whole or not at all, and never forgets what is in flight.
-//! 5. Tidegate's own trouble (log disk full, a panic in the admin API) never stops traffic.
+//! 5. Tidegate's own trouble (log disk full, a panic in the admin API or in the plugin) never stops traffic.
 //! 6. A refusal by a limit is answered before the upstream is touched; of the body at most 64 KiB was read, and none if it did not wait.
 //! 7. A metric, a log field, a status field and the docs use one word for one thing.
 //!
@@ -52,6 +55,9 @@ pub mod clock;
 #[cfg(not(feature = "loom"))]
 pub mod config;
 #[cfg(not(feature = "loom"))]
+pub mod presence;
+#[cfg(not(feature = "loom"))]
 pub mod proxy;
 #[cfg(not(feature = "loom"))]
 pub mod telemetry;
+pub mod wheel;

@@ -5,23 +5,22 @@
 //! phases. Never on a request's path.
 
 mod checks;
+mod mount;
 mod operations;
+mod supervisor;
 mod timekeeper;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use async_trait::async_trait;
 use parking_lot::Mutex;
-use pingora_core::server::ShutdownWatch;
-use pingora_core::services::background::{BackgroundService, background_service};
+use pingora_core::services::background::background_service;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
-use checks::Checks;
+use supervisor::Supervisor;
 use timekeeper::Timekeeper;
 
 use crate::admin::{self, Operations};
@@ -29,16 +28,13 @@ use crate::admission::{Policy, Reason};
 use crate::classify::Rules;
 use crate::clock::Clock;
 use crate::config::{self, Config, Diagnostic, Report, Secrets};
+use crate::presence::Presence;
 use crate::proxy::{
     Acceptor, Address, BindError, Bound, Gate, Generation, Hosted, Phase, Prebound, Route, Stopper,
-    TlsError, Upstream, server_config,
+    Target, TlsError, Upstream, server_config,
 };
-use crate::telemetry::{self, Auditor, ReloadResult, ResourceTable};
+use crate::telemetry::{self, ReloadResult, ResourceTable};
 
-/// How often cells are swept, leaks are looked for, and files are looked at.
-const TICK: Duration = Duration::from_secs(1);
-/// Ticks in one interval of the peaks.
-const PEAK_TICKS: u32 = 6;
 /// After the end of a drain: how long the refusals of those who still waited may take on their way.
 const DISMISSED: Duration = Duration::from_millis(500);
 /// While shutting down: how long answers say `connection: close` before idle connections are closed. A client that was
@@ -64,6 +60,12 @@ pub enum StartError {
     },
 }
 
+impl StartError {
+    fn system(what: &'static str) -> impl FnOnce(std::io::Error) -> Self {
+        move |source| Self::System { what, source }
+    }
+}
+
 /// The running program.
 #[derive(Debug, Clone)]
 pub struct App(Arc<Inner>);
@@ -80,6 +82,7 @@ struct Inner {
     state: Mutex<State>,
     /// Told when a generation was put in force.
     applied: Notify,
+    presence: Arc<Presence>,
 }
 
 /// What only reloads and readers of the configuration touch.
@@ -123,16 +126,20 @@ impl App {
             .collect();
         let listeners = listeners?;
         let resources = ResourceTable::default();
-        let generation = generation(&mut config, 1, None, &resources, &clock);
+        let presence = Presence::new(clock.clone());
+        presence.configure(config.presence.clone().unwrap_or_default());
+        let made_of = Parts {
+            resources: &resources,
+            clock: &clock,
+            presence: &presence,
+        };
+        let generation = generation(&mut config, 1, None, &made_of);
         let threads = generation.settings.threads;
         let started = clock.now();
         let loaded_at = clock.unix_time();
         let gate = Arc::new(Gate::new(generation, resources, clock.clone()));
         let log = gate.log.open(&config.access_log, clock);
-        log.map_err(|source| StartError::System {
-            what: "cannot open the access log",
-            source,
-        })?;
+        log.map_err(StartError::system("cannot open the access log"))?;
         let stopper = Stopper::new();
         let inner = Arc::new(Inner {
             stopper: stopper.clone(),
@@ -149,6 +156,7 @@ impl App {
             }),
             listeners: listeners.clone(),
             applied: Notify::new(),
+            presence: Arc::clone(&presence),
             gate: Arc::clone(&gate),
         });
         let mut server = Hosted::new();
@@ -161,11 +169,10 @@ impl App {
             "supervisor",
             Supervisor(Arc::clone(&inner)),
         ));
+        server.add(background_service("presence", mount::Ticking(presence)));
         server.add(background_service("timekeeper", timekeeper));
-        server.spawn(stopper).map_err(|source| StartError::System {
-            what: "cannot start a thread",
-            source,
-        })?;
+        let spawned = server.spawn(stopper);
+        spawned.map_err(StartError::system("cannot start a thread"))?;
         Ok(Self(inner))
     }
 
@@ -191,6 +198,10 @@ impl App {
         let gate = &self.0.gate;
         let settings = gate.generation().settings.clone();
         gate.enter_phase(Phase::Draining);
+        // Sockets go one after another, so that not all of their clients come back at once; some of the time is for their answers.
+        self.0
+            .presence
+            .drain(settings.drain_delay + settings.drain_timeout / 2);
         tokio::time::sleep(settings.drain_delay).await;
         self.0.stopper.close_listeners();
         gate.enter_phase(Phase::Closing);
@@ -223,14 +234,26 @@ impl App {
     }
 }
 
+/// What generations are made of beside the configuration.
+#[derive(Clone, Copy)]
+struct Parts<'a> {
+    resources: &'a ResourceTable,
+    clock: &'a Clock,
+    presence: &'a Arc<Presence>,
+}
+
 /// Takes the settings out of a configuration and makes a generation of them, keeping what stays the same.
 fn generation(
     config: &mut Config,
     number: u64,
     previous: Option<&Generation>,
-    resources: &ResourceTable,
-    clock: &Clock,
+    parts: &Parts<'_>,
 ) -> Generation {
+    let Parts {
+        resources,
+        clock,
+        presence,
+    } = *parts;
     let upstreams: Vec<_> = config
         .upstreams
         .iter()
@@ -256,7 +279,12 @@ fn generation(
             resource.cost.carry_on(&same.cost);
         }
     }
-    let route = |resource| Route::new(resource, &upstreams, resources);
+    let mut targets: Vec<_> = upstreams.iter().cloned().map(Target::Upstream).collect();
+    if config.presence.is_some() {
+        config.rules.plugin = Some((mount::id(&upstreams), mount::credentials(presence)));
+        targets.push(mount::target(presence));
+    }
+    let route = |resource| Route::new(resource, &targets, resources);
     Generation {
         number,
         rules: Rules::new(std::mem::take(&mut config.rules)),
@@ -323,14 +351,12 @@ impl Inner {
         let tls: Result<Vec<_>, TlsError> = tls.collect();
         let tls = tls.map_err(|error| config.refusal("tls", &chain(&error)))?;
         self.open_log(&config, &state.running)?;
-        let (number, clock) = (running.number + 1, &self.gate.clock);
-        let generation = generation(
-            &mut config,
-            number,
-            Some(running),
-            &self.gate.resources,
-            clock,
-        );
+        let parts = Parts {
+            resources: &self.gate.resources,
+            clock: &self.gate.clock,
+            presence: &self.presence,
+        };
+        let generation = generation(&mut config, running.number + 1, Some(running), &parts);
         Ok((config, Prepared { generation, tls }))
     }
 
@@ -369,6 +395,8 @@ impl Inner {
             }
         }
         let fresh = generation.policy.counting_from_zero(&running.policy);
+        let presence = config.presence.clone();
+        self.presence.configure(presence.unwrap_or_default());
         self.gate.apply(generation);
         self.applied.notify_one();
         self.admin.store(Arc::new(admin_settings(&config)));
@@ -443,49 +471,4 @@ fn chain(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     text
-}
-
-/// What happens beside the requests: sweeping, auditing, watching files, asking endpoints whether they are well.
-struct Supervisor(Arc<Inner>);
-
-#[async_trait]
-impl BackgroundService for Supervisor {
-    async fn start(&self, mut shutdown: ShutdownWatch) {
-        let gate = &self.0.gate;
-        let mut auditor = Auditor::default();
-        let mut ticks = tokio::time::interval(TICK);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut checks = Checks::default();
-        let mut tick = 0u32;
-        loop {
-            checks.follow(&gate.generation().upstreams);
-            tokio::select! {
-                _ = ticks.tick() => tick = tick.wrapping_add(1),
-                () = self.0.applied.notified() => continue,
-                _ = shutdown.changed() => return,
-            }
-            let generation = gate.generation();
-            let policy = Arc::clone(&generation.policy);
-            gate.registry
-                .serve_risen(policy.follow_endpoints(|of| generation.healthy_endpoints(of)));
-            let now = gate.clock.now();
-            gate.registry.serve_risen(policy.adapt(now));
-            gate.registry.sweep(now);
-            let expired = gate.leases.expire(now);
-            if expired > 0 {
-                tracing::warn!(expired, "leases expired that nobody released");
-            }
-            if tick.is_multiple_of(PEAK_TICKS) {
-                gate.registry.turn_peaks(&policy);
-            }
-            let leaks = auditor.scan(&gate.registry, &policy, &gate.live);
-            if leaks > 0 {
-                gate.stats.leaks.fetch_add(leaks, Ordering::Relaxed);
-                tracing::error!(leaks, "counts stand apart from the live requests");
-            }
-            if self.0.is_stale() {
-                self.0.reload();
-            }
-        }
-    }
 }

@@ -107,6 +107,10 @@ impl Operations for Inner {
             generation: generation.number,
             upstreams: upstreams.collect(),
             adaptive: generation.policy.adaptive().collect(),
+            presence: self
+                .presence
+                .count()
+                .map(|count| (&*self.presence.stats, count)),
             now: self.now(),
         })
     }

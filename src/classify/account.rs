@@ -42,6 +42,14 @@ pub enum AccountSource {
     ClientCertificate,
     /// The client's address.
     ClientAddress,
+    /// The account of a credential that the presence plugin verifies.
+    Presence,
+}
+
+/// Verifies credentials that only a plugin knows.
+pub trait Credentials: std::fmt::Debug + Send + Sync {
+    /// The account that they are of, or `None` if they do not verify.
+    fn account(&self, headers: &HeaderMap) -> Option<AccountName>;
 }
 
 /// Peers whose forwarded-for fields are believed.
@@ -146,6 +154,8 @@ impl AccountSource {
                     .map(|address| named(address.to_string().as_bytes()))
                     .transpose()
             }
+            // Only the plugin can tell, and [`Rules`](super::Rules) asks it.
+            Self::Presence => Ok(None),
         }
     }
 

@@ -10,7 +10,7 @@ mod rule;
 mod template;
 mod token;
 
-pub use account::{AccountSource, Peer, TrustedProxies};
+pub use account::{AccountSource, Credentials, Peer, TrustedProxies};
 pub use retry::Retries;
 pub use rule::{Group, Matched, Resource, ResourceMatch, Rules, Settings, ValueSource};
 pub use template::{Template, TemplateError};

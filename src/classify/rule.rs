@@ -3,12 +3,15 @@
 //! Rules are tried in the order of the file, as the configuration promises; each is refused by the cheapest test
 //! first (segment count, then literals from the last), so that one that does not match costs a few nanoseconds.
 
+use std::sync::Arc;
+
 use hashbrown::HashMap;
+use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName, Method, request};
 use smallvec::SmallVec;
 
 use super::Fault;
-use super::account::{AccountSource, Peer};
+use super::account::{AccountSource, Credentials, Peer};
 use super::path::{NormalPath, decoded};
 use super::retry::Retries;
 use super::template::{Captures, Template};
@@ -84,6 +87,8 @@ pub struct Settings {
     pub values: Vec<ValueSource>,
     /// How retries are told, if anybody wants to know.
     pub retries: Option<Retries>,
+    /// The plugin's upstream, and what verifies the credentials that are shown to it.
+    pub plugin: Option<(UpstreamId, Arc<dyn Credentials>)>,
 }
 
 impl Default for Settings {
@@ -97,6 +102,7 @@ impl Default for Settings {
             keys: Vec::new(),
             values: Vec::new(),
             retries: None,
+            plugin: None,
         }
     }
 }
@@ -198,11 +204,25 @@ impl Rules {
             .and_then(|wanted| wanted.path.as_ref());
         let capture = |name: &str| captures.named(template?, name);
         for (index, source) in self.settings.identify.iter().enumerate() {
+            if matches!(source, AccountSource::Presence)
+                && let Some(credentials) = self.plugin_of(resource)
+                && head.headers.contains_key(AUTHORIZATION)
+            {
+                // Who shows what does not verify is nobody, not whoever a laxer source would take it for; the plugin refuses it.
+                let found = credentials.account(&head.headers);
+                return Ok((found.unwrap_or(self.settings.unidentified), Some(index)));
+            }
             if let Some(name) = source.find(head, peer, &capture, &self.settings.keys)? {
                 return Ok((name, Some(index)));
             }
         }
         Ok((self.settings.unidentified, None))
+    }
+
+    /// What verifies the credentials of this resource's requests, if they go to the plugin.
+    fn plugin_of(&self, resource: &Resource) -> Option<&dyn Credentials> {
+        let (upstream, credentials) = self.settings.plugin.as_ref()?;
+        (resource.upstream == *upstream).then_some(&**credentials)
     }
 
     fn values(

@@ -10,6 +10,7 @@ pub mod reference;
 pub mod schema;
 pub mod serve;
 pub mod suggest;
+pub mod token;
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;
@@ -36,6 +37,8 @@ enum Command {
     Demo(demo::Args),
     /// Watch a running gate and print limits that would fit what it does
     Suggest(suggest::Args),
+    /// Print a token for trying the presence plugin
+    Token(token::Args),
     /// Print the configuration reference as Markdown
     Reference(reference::Args),
     /// Print the configuration's JSON Schema
@@ -52,6 +55,7 @@ impl Cli {
             Command::Explain(args) => explain::run(&args, &mut out, &mut err),
             Command::Demo(args) => serve::demo(&args, &mut out),
             Command::Suggest(args) => suggest::run(&args, &mut out, &mut err),
+            Command::Token(args) => token::run(&args, &mut out, &mut err),
             Command::Reference(args) => reference::run(&args, &mut out),
             Command::Schema(args) => schema::run(&args, &mut out),
         };

@@ -115,11 +115,8 @@ impl Config {
         Origin {
             file: self.path.display().to_string(),
             text: self.text.clone(),
-            upstreams: self
-                .upstreams
-                .iter()
-                .map(|upstream| upstream.name.clone())
-                .collect(),
+            // The policy's names, for they include the plugin's.
+            upstreams: self.policy.upstreams.clone(),
             resource_lines: self.resource_lines.clone(),
             limit_lines: self.limit_lines.clone(),
             candidate_lines: self.candidate_lines.clone(),

@@ -8,10 +8,13 @@ use super::diagnostic::Place;
 use super::resolve::{Context, OTHER};
 use crate::admission::{Cost, Dimension, LimitSettings, Mode, Moves, ResourceId};
 use crate::classify::{AccountSource, ResourceMatch, Template, ValueSource};
-use crate::proxy::Balance;
+use crate::proxy::{Balance, StreamPolicy};
 
 /// Where orchestrators look by custom.
 const PROBES: [&str; 3] = ["/healthz", "/livez", "/readyz"];
+
+/// What the presence plugin keeps open for as long as its clients are there.
+const SOCKETS: [&str; 2] = ["/signal", "/v1/presence/events"];
 
 /// All checks.
 pub(super) fn lint(cx: &mut Context<'_>, config: &Config) {
@@ -23,6 +26,7 @@ pub(super) fn lint(cx: &mut Context<'_>, config: &Config) {
     captures_that_no_path_has(cx, config);
     certificates_that_nobody_asks_for(cx, config);
     choices_by_an_account_that_nobody_has(cx, config);
+    sockets_that_hold_places(cx, config);
 }
 
 fn shadowed_resources(cx: &mut Context<'_>, config: &Config) {
@@ -332,4 +336,41 @@ fn captures_that_no_path_has(cx: &mut Context<'_>, config: &Config) {
         cx.warning("unknown_capture", place, format!("no resource's path has the capture `{{{name}}}`"))
             .hint(format!("captures are declared in `match.path`, such as `/accounts/{{{name}}}/calls`; `{OTHER}` has none"));
     }
+}
+
+fn sockets_that_hold_places(cx: &mut Context<'_>, config: &Config) {
+    let plugin = config.upstreams.len();
+    let resources = &config.rules.resources;
+    for (index, place) in config.places.resources.iter().enumerate() {
+        let (resource, settings) = (&resources[index], &config.resources[index]);
+        let holds = settings.stream != StreamPolicy::Headers && !resource.is_exempt;
+        if usize::from(resource.upstream.0) != plugin || !holds {
+            continue;
+        }
+        let Some(path) = SOCKETS.iter().find(|path| falls_into(config, index, path)) else {
+            continue;
+        };
+        let message = format!(
+            "resource `{}` holds its places in the limits while a socket of `{path}` is open",
+            resource.name
+        );
+        let hint = "write `stream: headers`, in a resource of its own if this one is for more: open sockets are bounded by `presence.max_sockets`";
+        cx.warning("sockets_limited", *place, message).hint(hint);
+    }
+}
+
+/// Whether a GET of that path may be the first match of that resource.
+fn falls_into(config: &Config, index: usize, path: &str) -> bool {
+    let wanted = |index: usize| config.rules.resources[index].matches.as_ref();
+    let Some(wide) = wanted(index) else {
+        return false;
+    };
+    let probe = ResourceMatch {
+        methods: vec![http::Method::GET],
+        path: Template::parse(path).ok(),
+        hosts: wide.hosts.clone(),
+        headers: wide.headers.clone(),
+    };
+    let mut earlier = (0..index).filter_map(wanted);
+    covers(wide, &probe) && !earlier.any(|earlier| covers(earlier, &probe))
 }

@@ -24,7 +24,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::admission::PolicySettings;
 use crate::telemetry::LogSettings;
-use crate::{classify, proxy};
+use crate::{classify, presence, proxy};
 
 pub use diagnostic::{Diagnostic, Report, Severity, summary};
 pub use diff::needs_restart;
@@ -73,6 +73,8 @@ pub struct Config {
     pub access_log: LogSettings,
     /// In the order of their ids.
     pub upstreams: Vec<proxy::UpstreamSettings>,
+    /// The plugin, if there is a section for it. Resources that mount it have the upstream behind the last of `upstreams`.
+    pub presence: Option<presence::Settings>,
     /// What the data plane does with each resource, in the order of their ids; the last is `other`.
     pub resources: Vec<proxy::ResourceSettings>,
     /// What requests are.

@@ -235,12 +235,18 @@ impl<'s> Walker<'s> {
                     .and_then(Value::as_str)
                     .unwrap_or_default();
                 let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
-                if let Some(word) = of.get("const").and_then(Value::as_str) {
-                    words.push(format!("`{word}`: {text}"));
+                let word = if let Some(word) = of.get("const").and_then(Value::as_str) {
+                    format!("`{word}`: {text}")
                 } else if is_tagged(of)
                     && let Some((word, _)) = tag(of)
                 {
-                    words.push(format!("`{word}: …`: {text}"));
+                    format!("`{word}: …`: {text}")
+                } else {
+                    continue;
+                };
+                // One value and a list of such values have the same words.
+                if !words.contains(&word) {
+                    words.push(word);
                 }
             }
         }

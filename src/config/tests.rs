@@ -10,8 +10,8 @@ use crate::admission::Policy;
 use crate::classify::{Peer, Rules};
 use crate::proxy::Address;
 
-const EXAMPLE: &str = include_str!("../../config.example.yaml");
-const MINIMAL: &str = "
+pub(super) const EXAMPLE: &str = include_str!("../../config.example.yaml");
+pub(super) const MINIMAL: &str = "
 server: { listeners: [{ address: '127.0.0.1:8080' }] }
 upstreams: { api: { endpoints: ['127.0.0.1:3000'] } }
 ";
@@ -20,7 +20,7 @@ fn judged(text: &str) -> Result<Config, Report> {
     parse(Path::new("tidegate.yaml"), text, Secrets::Optional)
 }
 
-fn good(text: &str) -> Config {
+pub(super) fn good(text: &str) -> Config {
     judged(text).unwrap_or_else(|report| panic!("{report}"))
 }
 
@@ -431,7 +431,7 @@ fn nesting_and_aliases_without_end_are_refused() {
         assert!(report.to_string().len() < 2_000, "{report}");
         matches!(report.diagnostics[0].code, "syntax" | "too_large")
     };
-    let deep = |open: &str| format!("{MINIMAL}presence: {}\n", open.repeat(200_000));
+    let deep = |open: &str| format!("{MINIMAL}presence:\n  peers: {}\n", open.repeat(200_000));
     assert!(is_bounded(&deep("[")));
     assert!(is_bounded(&deep("{a: ")));
     let level = |level: usize| {
@@ -440,7 +440,9 @@ fn nesting_and_aliases_without_end_are_refused() {
     };
     let bomb = (1..12).map(level).collect::<Vec<_>>().concat();
     let bomb = format!("l0: &l0 [x, x, x, x, x, x, x, x, x, x]\n{bomb}");
-    assert!(is_bounded(&format!("{MINIMAL}presence:\n  {bomb}")));
+    assert!(is_bounded(&format!(
+        "{MINIMAL}presence:\n peers:\n  {bomb}"
+    )));
 }
 
 proptest! {

@@ -17,6 +17,7 @@ use super::access_log::AccessLog;
 use super::live::{Entered, Live};
 use super::metrics::{DecisionWord, Durations, GateStats, OUTCOMES, ReloadResult, ResourceTable};
 use super::names::{self, REASONS};
+use super::presence::{PresenceStats, PresenceUse, presence};
 use crate::admission::{AdaptiveDecision, AdaptiveUse, Leases, Mode, Snapshot};
 
 /// Everything that metrics are read from.
@@ -40,6 +41,8 @@ pub struct Sources<'a> {
     pub upstreams: Vec<UpstreamHealth>,
     /// What adaptive limits know.
     pub adaptive: Vec<AdaptiveUse>,
+    /// The presence plugin, where it is mounted.
+    pub presence: Option<(&'a PresenceStats, PresenceUse)>,
     /// Now.
     pub now: Instant,
 }
@@ -122,6 +125,9 @@ fn families(sources: &Sources<'_>) -> Vec<MetricFamily> {
         ),
         total(names::LOG_DROPPED, sources.log.dropped()),
     ]);
+    if let Some((stats, now)) = sources.presence {
+        families.extend(presence(stats, now));
+    }
     families
 }
 
@@ -295,7 +301,11 @@ fn adaptive(uses: &[AdaptiveUse]) -> [MetricFamily; 5] {
     families
 }
 
-fn family((name, help): (&str, &str), kind: MetricType, metrics: Vec<Metric>) -> MetricFamily {
+pub(super) fn family(
+    (name, help): (&str, &str),
+    kind: MetricType,
+    metrics: Vec<Metric>,
+) -> MetricFamily {
     let mut family = MetricFamily::default();
     family.set_name(name.into());
     family.set_help(help.into());
@@ -304,7 +314,7 @@ fn family((name, help): (&str, &str), kind: MetricType, metrics: Vec<Metric>) ->
     family
 }
 
-fn total(name: (&str, &str), count: u64) -> MetricFamily {
+pub(super) fn total(name: (&str, &str), count: u64) -> MetricFamily {
     family(name, MetricType::COUNTER, vec![counter(&[], count)])
 }
 
@@ -318,7 +328,7 @@ fn labels(pairs: &[(&str, &str)]) -> Vec<LabelPair> {
     pairs.iter().map(pair).collect()
 }
 
-fn counter(pairs: &[(&str, &str)], count: u64) -> Metric {
+pub(super) fn counter(pairs: &[(&str, &str)], count: u64) -> Metric {
     let mut counter = Counter::default();
     counter.set_value(float(count));
     let mut metric = Metric::from_label(labels(pairs));
@@ -326,7 +336,7 @@ fn counter(pairs: &[(&str, &str)], count: u64) -> Metric {
     metric
 }
 
-fn gauge(pairs: &[(&str, &str)], value: f64) -> Metric {
+pub(super) fn gauge(pairs: &[(&str, &str)], value: f64) -> Metric {
     let mut gauge = Gauge::default();
     gauge.set_value(value);
     let mut metric = Metric::from_label(labels(pairs));
@@ -334,7 +344,10 @@ fn gauge(pairs: &[(&str, &str)], value: f64) -> Metric {
     metric
 }
 
-fn histogram<const N: usize>(pairs: &[(&str, &str)], durations: &Durations<N>) -> Metric {
+pub(super) fn histogram<const N: usize>(
+    pairs: &[(&str, &str)],
+    durations: &Durations<N>,
+) -> Metric {
     let (buckets, count, sum) = durations.cumulative();
     let bucket = |(bound, below)| {
         let mut bucket = Bucket::default();
@@ -359,6 +372,6 @@ fn signed(count: i64) -> f64 {
 
 /// Prometheus has floats only; counts lose their last bit beyond 2^53, which no counter here lives to see.
 #[expect(clippy::cast_precision_loss, reason = "see above")]
-fn float(count: u64) -> f64 {
+pub(super) fn float(count: u64) -> f64 {
     count as f64
 }

@@ -95,7 +95,7 @@ pub(super) struct Durations<const N: usize> {
 }
 
 impl<const N: usize> Durations<N> {
-    fn new(bounds: &'static [u64]) -> Self {
+    pub(super) fn new(bounds: &'static [u64]) -> Self {
         assert_eq!(
             bounds.len() + 2,
             N,
@@ -107,7 +107,7 @@ impl<const N: usize> Durations<N> {
         }
     }
 
-    fn observe(&self, duration: Duration) {
+    pub(super) fn observe(&self, duration: Duration) {
         let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
         let bucket = self.bounds.iter().position(|&bound| nanos <= bound);
         let shard = &self.shards.0[shard()].0;

@@ -10,6 +10,7 @@ mod collector;
 mod live;
 mod metrics;
 pub mod names;
+mod presence;
 mod record;
 
 pub use access_log::{AccessLog, LogSettings, LogTarget};
@@ -17,4 +18,5 @@ pub use audit::Auditor;
 pub use collector::{Sources, UpstreamHealth, exposition};
 pub use live::{Entered, Live, Request, RequestId, State};
 pub use metrics::{DecisionWord, GateStats, ReloadResult, ResourceStats, ResourceTable, Totals};
+pub use presence::{PresenceStats, PresenceUse, WebhookOutcome};
 pub use record::Record;

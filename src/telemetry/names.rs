@@ -148,9 +148,44 @@ pub const LOG_DROPPED: (&str, &str) = (
     "tidegate_access_log_dropped_total",
     "Access log lines dropped because the writer was behind.",
 );
+/// Registrations of devices by state.
+pub const PRESENCE_SESSIONS: (&str, &str) = (
+    "tidegate_presence_sessions",
+    "Registered devices: with a live socket, with a lost one that may come back, or kept by the API.",
+);
+/// Sockets and event streams of the plugin.
+pub const PRESENCE_SOCKETS: (&str, &str) = (
+    "tidegate_presence_sockets",
+    "Sockets and event streams of the presence plugin that are open.",
+);
+/// Sockets that were asked to come later.
+pub const PRESENCE_SOCKETS_REFUSED: (&str, &str) = (
+    "tidegate_presence_sockets_refused_total",
+    "New sockets of the presence plugin that were asked to come later.",
+);
+/// Changes of presence.
+pub const PRESENCE_CHANGES: (&str, &str) = (
+    "tidegate_presence_changes_total",
+    "Changes of presence that were accepted; a repeated report is none.",
+);
+/// Messages of the plugin.
+pub const PRESENCE_MESSAGES: (&str, &str) = (
+    "tidegate_presence_messages_total",
+    "Messages of the presence plugin: in on sockets; out to watchers on sockets, event streams and webhooks.",
+);
+/// What a fan-out without consolidation would have sent.
+pub const PRESENCE_NAIVE: (&str, &str) = (
+    "tidegate_presence_naive_messages_total",
+    "Messages that telling each watcher each change by itself would have taken.",
+);
+/// Webhooks.
+pub const WEBHOOK: (&str, &str) = (
+    "tidegate_webhook_seconds",
+    "Seconds from a webhook's first try to its end, by kind and outcome.",
+);
 
 /// All names above, for the test and the docs.
-pub const ALL: [&str; 31] = [
+pub const ALL: [&str; 38] = [
     REQUESTS.0,
     SHADOW.0,
     CANDIDATE_REQUESTS.0,
@@ -182,10 +217,17 @@ pub const ALL: [&str; 31] = [
     CONNECTIONS.0,
     CONNECTIONS_REFUSED.0,
     LOG_DROPPED.0,
+    PRESENCE_SESSIONS.0,
+    PRESENCE_SOCKETS.0,
+    PRESENCE_SOCKETS_REFUSED.0,
+    PRESENCE_CHANGES.0,
+    PRESENCE_MESSAGES.0,
+    PRESENCE_NAIVE.0,
+    WEBHOOK.0,
 ];
 
 /// Every word that the label `reason` may hold; the first is for requests that were forwarded and answered.
-pub const REASONS: [&str; 18] = [
+pub const REASONS: [&str; 19] = [
     "none",
     "limit_reached",
     "queue_full",
@@ -204,4 +246,5 @@ pub const REASONS: [&str; 18] = [
     "upstream_unreachable",
     "upstream_broke",
     "upstream_timeout",
+    "plugin_broke",
 ];

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::resource::Priority;
-use super::scalar::{At, Named, Scalar, Secret, Unbuilt};
+use super::scalar::{At, Named, Scalar, Secret};
 
 /// A key that verifies bearer tokens. Tokens without an expiry (`exp`) do not verify.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -86,8 +86,9 @@ pub(in crate::config) enum Identify {
     ClientCertificate(ClientCertificate),
     /// The client's address.
     ClientAddress,
-    /// Who registered. Not built yet.
-    Presence(Unbuilt),
+    /// The account (`AC…`) of a verified presence token, or of basic authentication with its sid or a key of it; only where the presence
+    /// plugin is mounted.
+    Presence,
 }
 
 /// What names the account in basic authentication.

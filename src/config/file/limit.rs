@@ -39,7 +39,7 @@ pub(in crate::config) struct Limit {
     ///
     /// Default: none. Example: `[signal]`.
     pub(in crate::config) except: Option<Vec<At<String>>>,
-    /// The only upstreams it covers.
+    /// The only upstreams it covers; `presence` is the presence plugin.
     ///
     /// Default: all. Example: `[api]`.
     pub(in crate::config) upstreams: Option<At<Vec<At<String>>>>,

@@ -8,6 +8,7 @@ mod accounts;
 mod candidate;
 mod limit;
 mod operate;
+mod presence;
 mod resource;
 mod retries;
 mod scalar;
@@ -22,9 +23,10 @@ pub(super) use limit::{
     Adaptive, Admit, Count, Follow, Leases, Limit, Mode, MovingMax, Order, Per, Queue, Slow, Step,
 };
 pub(super) use operate::{AccessLog, Admin, LogFormat, Notify, Store};
+pub(super) use presence::{ApiWord, Presence, PresenceAccount, PresenceKey, StatusWord, Webhook};
 pub(super) use resource::{Departed, Match, Priority, Resource, Stream};
 pub(super) use retries::Retries;
-pub(super) use scalar::{At, Named, NumberOr, OffOr, OneOrMany, Scalar, Secret, Unbuilt};
+pub(super) use scalar::{At, Named, NumberOr, OffOr, OneOrMany, Scalar, Secret, SecretList};
 pub(super) use server::{HeaderNames, Listener, Server, Tls};
 pub(super) use upstream::{Balance, EjectionRules, HealthCheck, Protocol, Upstream};
 
@@ -91,9 +93,11 @@ pub(super) struct File {
     ///
     /// Default: none. Example: `{ central: { redis: "redis://127.0.0.1:6379" } }`.
     pub(super) stores: Option<At<Named<Store>>>,
-    /// The presence plugin, mounted with `upstream: presence` in a resource. Not built yet.
+    /// The presence plugin: who of an account is there, on which device, and whether they can be called. It is mounted with `upstream:
+    /// presence` in a resource.
     ///
-    /// Default: not mounted. Example: `{}`.
+    /// Default: none, and nothing can mount it. Example: `{ accounts: [{ sid: AC0123456789abcdef0123456789abcdef, auth_token: { env:
+    /// AC_AUTH_TOKEN } }] }`.
     #[serde(default, deserialize_with = "present")]
-    pub(super) presence: Option<At<Unbuilt>>,
+    pub(super) presence: Option<At<Presence>>,
 }

@@ -18,7 +18,7 @@ pub(in crate::config) struct Resource {
     /// Required. Example: `{ methods: [POST], path: "/accounts/{account}/calls" }`.
     #[serde(rename = "match")]
     pub(in crate::config) matches: Match,
-    /// Where its requests go.
+    /// Where its requests go: one of the upstreams, or `presence` for the presence plugin.
     ///
     /// Default: the default upstream. Example: `api`.
     pub(in crate::config) upstream: Option<At<String>>,

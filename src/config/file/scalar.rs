@@ -196,6 +196,61 @@ pub(in crate::config) enum Secret {
     File(String),
 }
 
+/// One secret, or a list of them.
+#[derive(Debug)]
+pub(in crate::config) struct SecretList(pub(in crate::config) Vec<At<Secret>>);
+
+impl<'de> Deserialize<'de> for SecretList {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        /// One has the place of the whole value, which is known around it only.
+        enum Form {
+            One(Secret),
+            Many(Vec<At<Secret>>),
+        }
+        struct FormVisitor;
+        impl<'de> Visitor<'de> for FormVisitor {
+            type Value = Form;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("`{ env: NAME }`, `{ file: PATH }`, or a list of these")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Form, A::Error> {
+                from_map(map).map(Form::One)
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Form, A::Error> {
+                let mut secrets = Vec::new();
+                while let Some(secret) = list.next_element()? {
+                    secrets.push(secret);
+                }
+                Ok(Form::Many(secrets))
+            }
+        }
+        impl<'de> Deserialize<'de> for Form {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                deserializer.deserialize_any(FormVisitor)
+            }
+        }
+        let At { value, place } = At::deserialize(deserializer)?;
+        Ok(Self(match value {
+            Form::One(value) => vec![At { value, place }],
+            Form::Many(list) => list,
+        }))
+    }
+}
+
+impl JsonSchema for SecretList {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> Cow<'static, str> {
+        "SecretList".into()
+    }
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let secret = generator.subschema_for::<Secret>();
+        json_schema!({ "anyOf": [secret, { "type": "array", "items": secret, "minItems": 1 }] })
+    }
+}
+
 /// A key that may be left away, but not left empty: what is behind it is too important to be forgotten.
 pub(super) fn present<'de, T, D>(deserializer: D) -> Result<Option<T>, D::Error>
 where

@@ -14,7 +14,7 @@ const SOURCES_MAX: usize = 32;
 const GROUPS_MAX: usize = 1_000;
 const GROUP_ACCOUNTS_MAX: usize = 100_000;
 /// RFC 7518 §3.2: a key of HS256 has at least the size of the hash.
-const SECRET_ADVISED: usize = 32;
+pub(super) const SECRET_ADVISED: usize = 32;
 
 /// The keys that could be made, and where each name's key is among them.
 #[derive(Debug)]
@@ -133,6 +133,7 @@ pub(super) fn accounts(
     cx: &mut Context<'_>,
     section: Option<&file::Accounts>,
     keys: &Keys,
+    has_plugin: bool,
 ) -> Accounts {
     let nothing = file::Accounts::default();
     let section = section.unwrap_or(&nothing);
@@ -144,7 +145,7 @@ pub(super) fn accounts(
     let mut identify_lines = Vec::new();
     let mut places = Vec::new();
     for item in list {
-        if let Some(source) = source(cx, item, keys) {
+        if let Some(source) = source(cx, item, keys, has_plugin) {
             identify.push(source);
             identify_lines.push(item.place.line);
             places.push(item.place);
@@ -180,7 +181,12 @@ pub(super) fn account(cx: &mut Context<'_>, name: &At<String>) -> Option<Account
     }
 }
 
-fn source(cx: &mut Context<'_>, item: &At<Identify>, keys: &Keys) -> Option<AccountSource> {
+fn source(
+    cx: &mut Context<'_>,
+    item: &At<Identify>,
+    keys: &Keys,
+    has_plugin: bool,
+) -> Option<AccountSource> {
     Some(match &item.value {
         Identify::Path(capture) => AccountSource::Path(capture.value.clone()),
         Identify::BasicAuth(file::BasicAuth::Username) => AccountSource::BasicAuth,
@@ -190,9 +196,11 @@ fn source(cx: &mut Context<'_>, item: &At<Identify>, keys: &Keys) -> Option<Acco
             AccountSource::ClientCertificate
         }
         Identify::ClientAddress => AccountSource::ClientAddress,
-        Identify::Presence(_) => {
-            cx.not_supported(Some(item), "presence", "identifying by presence is");
-            return None;
+        Identify::Presence => {
+            if !has_plugin {
+                super::upstreams::missing_plugin(cx, item.place, "`accounts.identify`");
+            }
+            AccountSource::Presence
         }
         Identify::Jwt(jwt) => {
             let mut wanted = Vec::new();

@@ -27,7 +27,7 @@ pub(in crate::config) struct Context<'a> {
 }
 
 /// Names of one kind, in the order in which they are declared.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(in crate::config) struct Names {
     kind: &'static str,
     declared: Vec<(String, Place)>,
@@ -353,6 +353,10 @@ impl Names {
             hint = format!("{hint}; did you mean `{name}`?");
         }
         hint
+    }
+
+    pub(in crate::config) fn has(&self, text: &str) -> bool {
+        self.index.contains_key(text)
     }
 
     pub(in crate::config) fn len(&self) -> usize {

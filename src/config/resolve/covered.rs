@@ -104,11 +104,8 @@ fn upstream_ids(
     known: &Known<'_>,
     who: &str,
 ) -> Vec<UpstreamId> {
-    let ids = list
-        .iter()
-        .filter_map(|name| known.upstreams.find(cx, name, "unknown_upstream", who));
-    ids.map(|index| UpstreamId(u16::try_from(index).expect("there are at most 1,000")))
-        .collect()
+    let find = |name| known.upstreams.find(cx, name, who);
+    list.iter().filter_map(find).collect()
 }
 
 /// One text for what makes it the same limit: names, not ids, which change when others come and go.
@@ -121,7 +118,7 @@ pub(super) fn identity(
     sample: u32,
 ) -> String {
     let resource = |id: &ResourceId| known.resources.rules[usize::from(id.0)].name.clone();
-    let upstream = |id: &UpstreamId| known.upstreams.text(usize::from(id.0)).to_owned();
+    let upstream = |id: &UpstreamId| known.upstreams.text(*id).to_owned();
     let list = |names: Vec<String>| {
         let sorted: std::collections::BTreeSet<_> = names.into_iter().collect();
         Vec::from_iter(sorted).join(",")

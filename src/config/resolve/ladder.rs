@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use super::context::{Context, Names};
+use super::context::Context;
 use super::limits::PLACES_MAX;
-use crate::admission::{
-    Dimension, Ladder, Order, Overage, Priority, Queue, Slow, Step, UpstreamId,
-};
+use super::upstreams::UpstreamNames;
+use crate::admission::{Dimension, Ladder, Order, Overage, Priority, Queue, Slow, Step};
 use crate::config::diagnostic::Place;
 use crate::config::file::{self, At};
 
@@ -25,7 +24,7 @@ pub(super) struct Of<'a> {
     pub(super) place: Place,
     pub(super) per: &'a [Dimension],
     pub(super) max: Option<u32>,
-    pub(super) upstreams: &'a Names,
+    pub(super) upstreams: &'a UpstreamNames,
 }
 
 /// Judges the steps of a limit.
@@ -39,9 +38,10 @@ pub(super) fn ladder(cx: &mut Context<'_>, steps: &[At<file::Step>], of: &Of<'_>
             file::Step::Slow(form) => made.push(Step::Slow(slow(cx, form))),
             file::Step::Admit(form) => made.push(Step::Admit(overage(cx, form, of))),
             file::Step::Reroute(name) => {
-                let found = of.upstreams.find(cx, name, "unknown_upstream", of.who);
-                let id = found.and_then(|index| u16::try_from(index).ok());
-                made.extend(id.map(|id| Step::Reroute(UpstreamId(id))));
+                let hint =
+                    "name one of the upstreams; what is meant for them means nothing to the plugin";
+                let found = of.upstreams.find_declared(cx, name, of.who, hint);
+                made.extend(found.map(Step::Reroute));
             }
             file::Step::Reject(form) => {
                 let wanted = form.as_ref().and_then(|form| form.status.as_ref());

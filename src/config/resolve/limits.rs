@@ -7,9 +7,10 @@ use super::accounts::Accounts;
 use super::context::{Context, Names};
 use super::covered::{Covered, identity};
 use super::resources::Resources;
+use super::upstreams::UpstreamNames;
 use super::{ladder, sparing};
 use crate::admission::{
-    AccountName, Counted, Dimension, GroupId, Guarantee, Ladder, LimitSettings, Mode,
+    AccountName, Counted, Dimension, GroupId, Guarantee, Ladder, LimitSettings, Mode, UpstreamId,
 };
 use crate::classify::ValueSource;
 use crate::config::diagnostic::{Place, closest};
@@ -26,8 +27,8 @@ pub(super) const PLACES_MAX: u32 = 1_000_000_000;
 /// What limits refer to.
 pub(super) struct Known<'a> {
     pub(super) resources: &'a Resources,
-    pub(super) upstreams: &'a Names,
-    pub(super) default_upstream: usize,
+    pub(super) upstreams: &'a UpstreamNames,
+    pub(super) default_upstream: UpstreamId,
     pub(super) accounts: &'a Accounts,
 }
 

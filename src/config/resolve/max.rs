@@ -2,7 +2,7 @@
 
 use super::context::Context;
 use super::limits::{Known, PLACES_MAX};
-use crate::admission::{AdaptiveSettings, Dimension, Follow, Moves, UpstreamId};
+use crate::admission::{AdaptiveSettings, Dimension, Follow, Moves};
 use crate::config::diagnostic::Place;
 use crate::config::file::{self, At, MovingMax, NumberOr};
 
@@ -43,11 +43,9 @@ fn moving(
             let each = cx.count("per_endpoint", Some(each), 1, 1..=EACH_MAX);
             let who = format!("limit `{}`", limit.name.value);
             let named = rule.of.as_ref();
-            let of = named.map_or(Some(known.default_upstream), |name| {
-                known.upstreams.find(cx, name, "unknown_upstream", &who)
-            });
-            let of = of.and_then(|index| u16::try_from(index).ok());
-            let of = UpstreamId(of.unwrap_or_default());
+            let hint = "it has no endpoints; write a number, or name one of the upstreams";
+            let of = named.and_then(|name| known.upstreams.find_declared(cx, name, &who, hint));
+            let of = of.unwrap_or(known.default_upstream);
             (each, Some(Moves::PerEndpoint { each, of }))
         }
         (None, Some(form), None) if rule.of.is_none() => {

@@ -11,6 +11,7 @@ mod guaranteed;
 mod ladder;
 mod limits;
 mod max;
+mod presence;
 mod resources;
 mod retries;
 mod server;
@@ -35,7 +36,7 @@ pub(super) fn resolve(cx: &mut Context<'_>, file: &File, path: &Path, hash: Stri
     let server = server::server(cx, &file.server, &mut places);
     let admin = server::admin(cx, file.admin.as_ref(), &server.listeners, &mut places);
     let access_log = server::access_log(cx, file.access_log.as_ref());
-    let (upstreams, upstream_names) = upstreams::upstreams(cx, &file.upstreams, &mut places);
+    let (upstreams, upstream_names) = upstreams::upstreams(cx, file, &mut places);
     let default = upstreams::default_upstream(
         cx,
         file.default_upstream.as_ref(),
@@ -43,9 +44,12 @@ pub(super) fn resolve(cx: &mut Context<'_>, file: &File, path: &Path, hash: Stri
         file.upstreams.place,
     );
     let keys = accounts::keys(cx, file.keys.as_ref());
-    let accounts = accounts::accounts(cx, file.accounts.as_ref(), &keys);
+    let has_plugin = upstream_names.plugin().is_some();
+    let accounts = accounts::accounts(cx, file.accounts.as_ref(), &keys, has_plugin);
     let section = file.resources.as_deref().unwrap_or_default();
     let resources = resources::resources(cx, section, &upstream_names, default);
+    let presence = presence::presence(cx, file.presence.as_ref());
+    presence::mounts(cx, file.presence.as_ref(), &resources, &upstream_names);
     let known = Known {
         resources: &resources,
         upstreams: &upstream_names,
@@ -65,10 +69,7 @@ pub(super) fn resolve(cx: &mut Context<'_>, file: &File, path: &Path, hash: Stri
     places.upstreams = file.upstreams.place;
     let policy = PolicySettings {
         resources: resources.policy,
-        upstreams: upstreams
-            .iter()
-            .map(|upstream| upstream.name.clone())
-            .collect(),
+        upstreams: upstream_names.texts(),
         groups: accounts
             .groups
             .iter()
@@ -84,6 +85,7 @@ pub(super) fn resolve(cx: &mut Context<'_>, file: &File, path: &Path, hash: Stri
         access_log,
         policy,
         upstreams,
+        presence,
         resources: resources.proxy,
         rules: classify::Settings {
             resources: resources.rules,
@@ -93,6 +95,7 @@ pub(super) fn resolve(cx: &mut Context<'_>, file: &File, path: &Path, hash: Stri
             keys: keys.made,
             values: limits.values,
             retries,
+            plugin: None,
         },
         resource_lines: resources.lines,
         limit_lines: limits.lines,
@@ -126,5 +129,4 @@ fn not_supported(cx: &mut Context<'_>, file: &File) {
         "stores",
         "counts shared by several sidecars are",
     );
-    cx.not_supported(file.presence.as_ref(), "presence", "the presence plugin is");
 }

@@ -6,6 +6,8 @@ use std::time::Duration;
 use http::Method;
 
 use super::context::{Context, Names};
+use super::presence;
+use super::upstreams::UpstreamNames;
 use crate::admission::{Cost, LearnedCost, PolicyResource, Priority, UpstreamId};
 use crate::classify::{Resource, ResourceMatch, Template};
 use crate::config::file::{self, At, NumberOr, OneOrMany};
@@ -35,8 +37,8 @@ pub(super) struct Resources {
 pub(super) fn resources(
     cx: &mut Context<'_>,
     section: &[file::Resource],
-    upstreams: &Names,
-    default_upstream: usize,
+    upstreams: &UpstreamNames,
+    default_upstream: UpstreamId,
 ) -> Resources {
     let mut all = Resources {
         rules: Vec::new(),
@@ -49,9 +51,13 @@ pub(super) fn resources(
         cx.bound("resources", section.len(), RESOURCES_MAX, first.name.place);
     }
     for resource in section.iter().take(RESOURCES_MAX) {
-        all.names.declare(cx, &resource.name, &[OTHER, "presence"]);
+        all.names
+            .declare(cx, &resource.name, &[OTHER, presence::NAME]);
         let upstream = upstream(cx, resource, upstreams).unwrap_or(default_upstream);
-        let rule = rule(cx, resource, id(upstream));
+        if Some(upstream) == upstreams.plugin() {
+            judge_mounted(cx, resource);
+        }
+        let rule = rule(cx, resource, upstream);
         let settings = ResourceSettings {
             name: rule.name.clone(),
             upstream: rule.upstream,
@@ -64,7 +70,7 @@ pub(super) fn resources(
     let rest = Resource {
         name: OTHER.to_owned(),
         matches: None,
-        upstream: id(default_upstream),
+        upstream: default_upstream,
         cost: Cost::Fixed(1),
         priority: Priority::Normal,
         is_exempt: false,
@@ -93,23 +99,32 @@ impl Resources {
     }
 }
 
-fn id(index: usize) -> UpstreamId {
-    UpstreamId(u16::try_from(index).expect("there are at most 1,000 upstreams"))
+fn upstream(
+    cx: &mut Context<'_>,
+    resource: &file::Resource,
+    upstreams: &UpstreamNames,
+) -> Option<UpstreamId> {
+    let name = resource.upstream.as_ref()?;
+    let who = format!("resource `{}`", resource.name.value);
+    upstreams.find(cx, name, &who)
 }
 
-fn upstream(cx: &mut Context<'_>, resource: &file::Resource, upstreams: &Names) -> Option<usize> {
-    let name = resource.upstream.as_ref()?;
-    if name.value == "presence" {
-        cx.error(
-            "not_supported",
-            name.place,
-            "the presence plugin is not built yet",
-        )
-        .hint("leave the resource away");
-        return None;
+/// The plugin begins no lease, and there is no answer of its own to drain for a client that left.
+fn judge_mounted(cx: &mut Context<'_>, resource: &file::Resource) {
+    let completion = resource.completion.as_ref();
+    let completion = completion.map(|completion| (completion.place, "completion"));
+    let departed = resource.departed.as_ref();
+    let departed = departed.filter(|of| matches!(of.value, file::Departed::Finish(_)));
+    let departed = departed.map(|departed| (departed.place, "departed"));
+    for (place, key) in completion.into_iter().chain(departed) {
+        let place = cx.source.key_before(place, key);
+        let message = match key {
+            "completion" => "what the presence plugin does ends with its answer",
+            _ => "the presence plugin has nothing to finish for a client that left",
+        };
+        cx.error("contradiction", place, message)
+            .hint(format!("leave `{key}` away"));
     }
-    let who = format!("resource `{}`", resource.name.value);
-    upstreams.find(cx, name, "unknown_upstream", &who)
 }
 
 fn rule(cx: &mut Context<'_>, resource: &file::Resource, upstream: UpstreamId) -> Resource {

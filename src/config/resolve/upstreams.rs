@@ -7,6 +7,8 @@ use http::HeaderValue;
 use http::uri::PathAndQuery;
 
 use super::context::{Context, Names};
+use super::presence::NAME;
+use crate::admission::UpstreamId;
 use crate::config::diagnostic::Place;
 use crate::config::file::{self, At, Protocol};
 use crate::config::{Places, units};
@@ -21,12 +23,100 @@ const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_hours(1);
 const DAY: Duration = Duration::from_hours(24);
 
+/// The upstreams by name: those of the file, and behind them the plugin, if there is a section for it.
+#[derive(Debug)]
+pub(super) struct UpstreamNames {
+    declared: Names,
+    /// The same and the plugin.
+    all: Names,
+    has_plugin: bool,
+}
+
+impl UpstreamNames {
+    fn new(cx: &mut Context<'_>, declared: Names, plugin: Option<Place>) -> Self {
+        let mut all = declared.clone();
+        // An upstream of its name is refused already.
+        let plugin = plugin.filter(|_| !declared.has(NAME));
+        if let Some(place) = plugin {
+            let value = NAME.to_owned();
+            all.declare(cx, &At { value, place }, &[]);
+        }
+        Self {
+            declared,
+            all,
+            has_plugin: plugin.is_some(),
+        }
+    }
+
+    /// The upstream that `who` names, which may be the plugin.
+    pub(super) fn find(
+        &self,
+        cx: &mut Context<'_>,
+        name: &At<String>,
+        who: &str,
+    ) -> Option<UpstreamId> {
+        if name.value == NAME && !self.all.has(NAME) {
+            missing_plugin(cx, name.place, who);
+            return None;
+        }
+        let found = self.all.find(cx, name, "unknown_upstream", who);
+        found.map(id)
+    }
+
+    /// The upstream of the file that `who` names; the plugin is none, and `hint` says what else to do.
+    pub(super) fn find_declared(
+        &self,
+        cx: &mut Context<'_>,
+        name: &At<String>,
+        who: &str,
+        hint: &str,
+    ) -> Option<UpstreamId> {
+        if name.value == NAME {
+            let message =
+                format!("{who} names the presence plugin, which is no API behind the gate");
+            cx.error("contradiction", name.place, message).hint(hint);
+            return None;
+        }
+        let found = self.declared.find(cx, name, "unknown_upstream", who);
+        found.map(id)
+    }
+
+    /// The id of the plugin: one beyond the last of the file.
+    pub(super) fn plugin(&self) -> Option<UpstreamId> {
+        self.has_plugin.then(|| id(self.declared.len()))
+    }
+
+    /// The name of an id.
+    pub(super) fn text(&self, of: UpstreamId) -> &str {
+        self.all.text(usize::from(of.0))
+    }
+
+    /// All names in the order of their ids.
+    pub(super) fn texts(&self) -> Vec<String> {
+        let all = 0..self.all.len();
+        all.map(|index| self.all.text(index).to_owned()).collect()
+    }
+}
+
+fn id(index: usize) -> UpstreamId {
+    UpstreamId(u16::try_from(index).expect("there are at most 1,000 upstreams, and the plugin"))
+}
+
+/// Says that `who` needs the section of the plugin.
+pub(super) fn missing_plugin(cx: &mut Context<'_>, place: Place, who: &str) {
+    let message = format!("{who} names the presence plugin, and there is no section `presence`");
+    cx.error("missing_presence", place, message).hint(
+        "add it: `presence: { accounts: [{ sid: AC…, auth_token: { env: AC_AUTH_TOKEN } }] }`",
+    );
+}
+
 /// All upstreams in the order of their ids, and their names.
 pub(super) fn upstreams(
     cx: &mut Context<'_>,
-    section: &At<file::Named<file::Upstream>>,
+    file: &file::File,
     places: &mut Places,
-) -> (Vec<UpstreamSettings>, Names) {
+) -> (Vec<UpstreamSettings>, UpstreamNames) {
+    let section = &file.upstreams;
     let mut names = Names::new("upstream");
     cx.bound(
         "upstreams",
@@ -45,35 +135,38 @@ pub(super) fn upstreams(
     }
     let mut upstreams = Vec::new();
     for (name, upstream) in section.value.0.iter().take(UPSTREAMS_MAX) {
-        names.declare(cx, name, &["presence", "other"]);
+        names.declare(cx, name, &[NAME, "other"]);
         places
             .balances
             .push(upstream.balance.as_ref().map(|of| of.place));
         upstreams.push(one(cx, name, upstream));
     }
-    (upstreams, names)
+    let plugin = file.presence.as_ref().map(|section| section.place);
+    (upstreams, UpstreamNames::new(cx, names, plugin))
 }
 
 /// Where requests go that say nothing else.
 pub(super) fn default_upstream(
     cx: &mut Context<'_>,
     wanted: Option<&At<String>>,
-    names: &Names,
+    names: &UpstreamNames,
     place: Place,
-) -> usize {
+) -> UpstreamId {
+    let first = UpstreamId(0);
     if let Some(name) = wanted {
-        let found = names.find(cx, name, "unknown_upstream", "`default_upstream`");
-        return found.unwrap_or(0);
+        let hint = "mount it with `upstream: presence` in a resource of its own";
+        let found = names.find_declared(cx, name, "`default_upstream`", hint);
+        return found.unwrap_or(first);
     }
-    if names.len() > 1 {
+    if names.declared.len() > 1 {
         let place = cx.source.key_before(place, "upstreams");
         let message = "there are several upstreams and no `default_upstream`";
         cx.error("missing_default", place, message).hint(format!(
             "say where requests go that no resource matches, such as `default_upstream: {}`",
-            names.text(0)
+            names.text(first)
         ));
     }
-    0
+    first
 }
 
 fn one(cx: &mut Context<'_>, name: &At<String>, upstream: &file::Upstream) -> UpstreamSettings {

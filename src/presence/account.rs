@@ -1,0 +1,220 @@
+//! One account: who is there, who watches, and the contact lists, behind one lock.
+//!
+//! Every change goes through [`Account::with`], which hands what was touched to the watchers before the lock is given back: so nobody
+//! is told of a change that did not happen, and no change is forgotten. Messages are made by [`Account::flush`], some milliseconds
+//! later and all that came between at once, some watchers at a time. Never held across an await.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
+use tokio_tungstenite::tungstenite::Utf8Bytes;
+
+use super::api::ask::Answered;
+use super::contacts::Contacts;
+use super::registry::Registry;
+use super::registry::consolidate::Rules;
+use super::registry::session::Moment;
+use super::settings::Settings;
+use super::subscription::form::Form;
+use super::subscription::outbox::Outbox;
+use super::subscription::{SubscribeFault, Subscriptions, Wanted};
+use super::viewer::Viewer;
+use crate::telemetry::PresenceStats;
+
+/// Watchers that are told something while the lock is held once.
+const FLUSHED_AT_ONCE: usize = 500;
+
+/// What an account's lock guards.
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) registry: Registry,
+    pub(super) contacts: Contacts,
+    pub(super) answered: Answered,
+    subscriptions: Subscriptions,
+}
+
+impl State {
+    /// Ends the subscriptions of bearers.
+    pub(super) fn end_bearers(&mut self) {
+        self.subscriptions.end_bearers(&self.contacts);
+    }
+
+    /// Notes that a viewer is answered, and tells whether it was before.
+    pub(super) fn has_answered(&mut self, viewer: &Viewer) -> bool {
+        self.answered.note(viewer)
+    }
+}
+
+/// One tenant at work.
+#[derive(Debug)]
+pub(super) struct Account {
+    pub(super) sid: String,
+    state: Mutex<State>,
+    /// Sockets and event streams that are open for it.
+    open: AtomicUsize,
+    stats: Arc<PresenceStats>,
+}
+
+/// One open socket or event stream of an account; not counted any more once dropped.
+#[derive(Debug)]
+pub(super) struct Open(Arc<Account>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// How devices make one answer, by the settings.
+pub(super) fn rules(settings: &Settings) -> Rules {
+    Rules {
+        order: settings.order,
+        assume: settings.assume,
+        ring_away: settings.ring_away,
+        calls_per_device: settings.calls_per_device,
+    }
+}
+
+impl Account {
+    /// An account in which nobody is there yet.
+    pub(super) fn new(
+        sid: &str,
+        settings: &Settings,
+        at: Moment,
+        stats: Arc<PresenceStats>,
+    ) -> Self {
+        // Microseconds of the wall clock: greater than what an earlier process ended with, unless it made a change a microsecond.
+        let version = at.unix_ms.saturating_mul(1_000);
+        let devices = settings.devices_per_identity;
+        let state = State {
+            registry: Registry::new(rules(settings), settings.grace, devices, at, version),
+            contacts: Contacts::default(),
+            answered: Answered::default(),
+            subscriptions: Subscriptions::default(),
+        };
+        Self {
+            sid: sid.to_owned(),
+            state: Mutex::new(state),
+            open: AtomicUsize::new(0),
+            stats,
+        }
+    }
+
+    /// Does something with what is there; what it touched is noted for those who watch it.
+    pub(super) fn with<T>(&self, act: impl FnOnce(&mut State) -> T) -> T {
+        let mut state = self.state.lock();
+        let result = act(&mut state);
+        let touched = state.registry.take_touched();
+        let mut naive = 0;
+        for touched in &touched {
+            naive += state.subscriptions.touch(touched);
+        }
+        drop(state);
+        if !touched.is_empty() {
+            self.stats.count_changes(touched.len(), naive);
+        }
+        result
+    }
+
+    /// Counts one more socket or stream, if that is not too many.
+    pub(super) fn open(self: &Arc<Self>, max: usize) -> Option<Open> {
+        let was = self.open.fetch_add(1, Ordering::Relaxed);
+        let open = Open(Arc::clone(self));
+        (was < max).then_some(open)
+    }
+
+    /// Begins a subscription; the first list is in the outbox when this returns.
+    pub(super) fn subscribe(
+        self: &Arc<Self>,
+        outbox: &Arc<Outbox>,
+        form: Form,
+        viewer: Viewer,
+        wanted: Wanted,
+        with_devices: bool,
+        put: impl FnOnce(&Outbox, Utf8Bytes),
+    ) -> Result<Subscription, SubscribeFault> {
+        // The list is put while the lock is held: no change may come before it.
+        let number = self.with(|state| {
+            let State {
+                registry,
+                contacts,
+                subscriptions,
+                ..
+            } = state;
+            let (number, list) = subscriptions.subscribe(
+                registry,
+                contacts,
+                outbox,
+                form,
+                viewer,
+                wanted,
+                with_devices,
+            )?;
+            put(outbox, list);
+            Ok(number)
+        })?;
+        self.stats.count_out(1);
+        Ok(Subscription {
+            account: Arc::clone(self),
+            number,
+        })
+    }
+
+    /// Tells the watchers of a contact list that it changed.
+    pub(super) fn list_changed(
+        state: &mut State,
+        owner: &super::Name,
+        list: &super::Name,
+        before: &[super::Name],
+    ) {
+        let (subscriptions, contacts) = (&mut state.subscriptions, &state.contacts);
+        subscriptions.list_changed(owner, list, before, contacts);
+    }
+
+    /// Tells what changed since the last time, to each watcher in one message.
+    pub(super) fn flush(&self) {
+        let mut left = usize::MAX;
+        while left > 0 {
+            let mut state = self.state.lock();
+            let State {
+                registry,
+                contacts,
+                subscriptions,
+                ..
+            } = &mut *state;
+            left = left.min(subscriptions.len());
+            let (looked_at, sent) = subscriptions.flush(registry, contacts, FLUSHED_AT_ONCE);
+            drop(state);
+            self.stats.count_out(sent);
+            if looked_at == 0 {
+                return;
+            }
+            left = left.saturating_sub(looked_at);
+        }
+    }
+}
+
+/// A subscription for as long as it is held.
+#[derive(Debug)]
+pub(super) struct Subscription {
+    account: Arc<Account>,
+    number: usize,
+}
+
+impl Subscription {
+    /// A new token: the watcher gets a fresh list of whom it may see now.
+    pub(super) fn renew(&self, viewer: Viewer) {
+        self.account
+            .with(|state| state.subscriptions.renew(self.number, viewer));
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        self.account.with(|state| {
+            let (subscriptions, contacts) = (&mut state.subscriptions, &state.contacts);
+            subscriptions.end(self.number, contacts);
+        });
+    }
+}

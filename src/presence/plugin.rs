@@ -1,0 +1,231 @@
+//! The plugin at work: its accounts, its sockets, and what moves without being asked.
+//!
+//! One tick moves everything that time moves: heartbeats, silence, grace, reports that were not repeated, tokens that end, and what is to
+//! be told to watchers. A configuration is one pointer, swapped whole; accounts that stay keep everybody who is there.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use hashbrown::HashMap;
+use tokio::sync::Notify;
+
+use super::account::{self, Account};
+use super::api;
+use super::fetch::webhooks::Webhooks;
+use super::registry::session::Moment;
+use super::settings::{ApiAccess, Settings};
+use super::signal::pace::Pace;
+use super::signal::sockets::{Line, Sockets, TICK};
+use super::subscription::form::message;
+use super::token::Verifier;
+use crate::clock::Clock;
+use crate::proxy::plugin::{Boxed, Plugin, Request, Response};
+use crate::telemetry::{PresenceStats, PresenceUse};
+
+/// One configuration at work.
+#[derive(Debug)]
+pub(super) struct Live {
+    pub(super) settings: Settings,
+    pub(super) verifier: Verifier,
+    /// In the order of the settings'.
+    pub(super) accounts: Vec<Arc<Account>>,
+}
+
+/// The plugin.
+#[derive(Debug)]
+pub struct Presence {
+    pub(super) clock: Clock,
+    pub(super) sockets: Arc<Sockets>,
+    pub(super) pace: Pace,
+    /// What it counts.
+    pub stats: Arc<PresenceStats>,
+    live: ArcSwap<Live>,
+    webhooks: Webhooks,
+    configured: Notify,
+}
+
+impl Presence {
+    /// A plugin without accounts, which costs nothing until it gets some.
+    #[must_use]
+    pub fn new(clock: Clock) -> Arc<Self> {
+        let now = clock.now();
+        let settings = Settings::default();
+        let live = Live {
+            verifier: Verifier::new(&settings),
+            settings,
+            accounts: Vec::new(),
+        };
+        Arc::new(Self {
+            sockets: Arc::new(Sockets::new(now)),
+            pace: Pace::new(now),
+            stats: Arc::default(),
+            live: ArcSwap::from_pointee(live),
+            webhooks: Webhooks::default(),
+            configured: Notify::new(),
+            clock,
+        })
+    }
+
+    pub(super) fn live(&self) -> Arc<Live> {
+        self.live.load_full()
+    }
+
+    /// Puts other settings in force. Accounts and keys that are not there any more end their sessions.
+    pub fn configure(&self, settings: Settings) {
+        let before = self.live();
+        if before.settings == settings {
+            return;
+        }
+        let at = Moment::of(&self.clock);
+        let known = |sid: &str| before.accounts.iter().find(|known| known.sid == sid);
+        let accounts: Vec<_> = settings
+            .accounts
+            .iter()
+            .map(|of| match known(&of.sid) {
+                Some(account) => Arc::clone(account),
+                None => Arc::new(Account::new(
+                    &of.sid,
+                    &settings,
+                    at,
+                    Arc::clone(&self.stats),
+                )),
+            })
+            .collect();
+        let live = Live {
+            verifier: Verifier::new(&settings),
+            settings,
+            accounts,
+        };
+        let settings = &live.settings;
+        for (account, of) in live.accounts.iter().zip(&settings.accounts) {
+            let is_there = |key: &str| of.has_key(key);
+            let (rules, devices) = (account::rules(settings), settings.devices_per_identity);
+            let ended = account.with(|state| {
+                state.answered.forget();
+                let registry = &mut state.registry;
+                registry.configure(rules, settings.grace, devices, at);
+                let ended = registry.revoke(is_there, at);
+                if of.api == ApiAccess::Internal {
+                    state.end_bearers();
+                }
+                ended
+            });
+            self.cut(ended);
+        }
+        let is_gone =
+            |account: &&Arc<Account>| !live.accounts.iter().any(|kept| Arc::ptr_eq(kept, account));
+        for account in before.accounts.iter().filter(is_gone) {
+            let ended = account.with(|state| state.registry.revoke(|_| false, at));
+            self.cut(ended);
+        }
+        let live = Arc::new(live);
+        self.webhooks.follow(&live);
+        self.live.store(Arc::clone(&live));
+        // Those that have no session: streams, and sockets that only watch.
+        let by_sid: HashMap<_, _> = live
+            .settings
+            .accounts
+            .iter()
+            .map(|of| (&*of.sid, of))
+            .collect();
+        let is_there = |account: &str, key: &str| {
+            let of = by_sid.get(account);
+            of.is_some_and(|of| of.has_key(key))
+        };
+        for line in self.sockets.without_key(is_there) {
+            line.end_token();
+        }
+        self.configured.notify_one();
+    }
+
+    fn cut(&self, sockets: Vec<super::SocketId>) {
+        for line in sockets.into_iter().filter_map(|id| self.sockets.find(id)) {
+            line.end_token();
+        }
+    }
+
+    /// Runs what moves by itself, for as long as it is polled.
+    pub async fn run(self: Arc<Self>) {
+        loop {
+            let live = self.live();
+            if live.accounts.is_empty() && self.sockets.count() == 0 {
+                self.configured.notified().await;
+                continue;
+            }
+            self.webhooks.start(&self);
+            let mut ticks = tokio::time::interval(TICK);
+            ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            loop {
+                tokio::select! {
+                    _ = ticks.tick() => self.tick(),
+                    () = self.configured.notified() => break,
+                }
+            }
+        }
+    }
+
+    /// Does what is due now: once every [`TICK`].
+    pub fn tick(&self) {
+        let live = self.live();
+        let at = Moment::of(&self.clock);
+        self.sockets.tick(at.now, live.settings.heartbeat, farewell);
+        for account in &live.accounts {
+            let ended = account.with(|state| state.registry.expire(at));
+            self.cut(ended);
+            account.flush();
+        }
+    }
+
+    /// The gate goes down: sockets and streams are closed one after another within that time.
+    pub fn drain(&self, within: Duration) {
+        self.sockets.drain(within);
+    }
+
+    /// What is there now; `None` without accounts.
+    #[must_use]
+    pub fn count(&self) -> Option<PresenceUse> {
+        let live = self.live();
+        if live.accounts.is_empty() {
+            return None;
+        }
+        let mut all = PresenceUse {
+            sockets: self.sockets.count(),
+            ..PresenceUse::default()
+        };
+        for account in &live.accounts {
+            let count = account.with(|state| state.registry.count());
+            all.live += count.live;
+            all.suspended += count.suspended;
+            all.api += count.api;
+        }
+        Some(all)
+    }
+
+    /// The sid of the account whose credentials these are, if they are good.
+    #[must_use]
+    pub fn account_of(&self, headers: &http::HeaderMap) -> Option<String> {
+        let live = self.live();
+        let (account, ..) = api::credentials(&live, headers, self.clock.unix_time()).ok()?;
+        Some(live.settings.accounts.get(account)?.sid.clone())
+    }
+}
+
+/// Pages are told when to come back, so that they do not all come at once; the SDK waits by itself.
+fn farewell(line: &Line) {
+    if line.is_socket() {
+        let after = fastrand::u32(1..=5);
+        line.outbox
+            .say(message("bye", serde_json::json!({ "retry_after": after })));
+    }
+}
+
+/// What the gate mounts: the plugin, which hands itself to the tasks of its sockets.
+#[derive(Debug)]
+pub struct Mounted(pub Arc<Presence>);
+
+impl Plugin for Mounted {
+    fn serve(&self, request: Request) -> Boxed<Response> {
+        Box::pin(api::serve(Arc::clone(&self.0), request))
+    }
+}
