@@ -13,21 +13,26 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench overload lint check-tools check-rust
+.PHONY: help demo test presence-packages bench overload lint check-tools check-rust
 
 # Debian keeps servers out of a plain user's PATH, and rustup its programs out of a fresh shell's.
 export PATH := $(PATH):/usr/sbin:/sbin:$(HOME)/.cargo/bin
 
-# Programs and the packages that bring them. A C compiler is for two dependencies with C and assembly in them (ring, mimalloc).
+# Programs and the packages that bring them; a module of Python is `python.` and its name. A C compiler is for two dependencies
+# with C and assembly in them (ring, mimalloc).
 BUILD_TOOLS := cc:build-essential
-TEST_TOOLS  := $(BUILD_TOOLS) curl:curl nginx:nginx-light wrk:wrk h2load:nghttp2-client openssl:openssl
+PRESENCE_TOOLS := node:nodejs npm:npm python3:python3 python.ensurepip:python3-venv
+BROWSER_TOOLS := chromium:chromium
+TEST_TOOLS  := $(BUILD_TOOLS) curl:curl nginx:nginx-light wrk:wrk h2load:nghttp2-client openssl:openssl $(PRESENCE_TOOLS) $(BROWSER_TOOLS)
 BENCH_TOOLS := $(BUILD_TOOLS) nginx:nginx-light wrk:wrk haproxy:haproxy python3:python3 cmake:cmake
 OVERLOAD_TOOLS := $(BUILD_TOOLS) nginx:nginx-light haproxy:haproxy python3:python3
 
 # $(call need,program:package …): installs the packages of the programs that are not there.
 define need
 @missing=""; \
-for pair in $(1); do command -v "$${pair%%:*}" >/dev/null || missing="$$missing $${pair##*:}"; done; \
+for pair in $(1); do program="$${pair%%:*}"; case "$$program" in \
+  python.*) python3 -c "import $${program#python.}" 2>/dev/null;; \
+  *) command -v "$$program" >/dev/null;; esac || missing="$$missing $${pair##*:}"; done; \
 if [ -z "$$missing" ]; then exit 0; fi; \
 if ! command -v apt-get >/dev/null; then echo "error: please install what Debian calls:$$missing" >&2; exit 1; fi; \
 if [ "$$(id -u)" = 0 ]; then as_root=env; \
@@ -57,10 +62,15 @@ demo: check-rust
 	$(call need,$(BUILD_TOOLS))
 	cargo run --release --bin tidegate -- demo $(DEMO)
 
-test: check-rust
+test: check-rust presence-packages
 	$(call need,$(TEST_TOOLS))
 	cargo test
 	cargo test --features loom --lib admission::
+
+# What the tests of the presence plugin take from npm and PyPI, as locked; a plain `cargo test` fetches it by itself.
+presence-packages:
+	$(call need,$(PRESENCE_TOOLS))
+	tests/presence/packages.sh
 
 bench: check-rust
 	$(call need,$(BENCH_TOOLS))

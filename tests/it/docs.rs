@@ -13,7 +13,12 @@ use crate::support::origin::origin;
 use crate::support::sidecar::sidecar;
 
 /// Files with blocks of code, as far as they are there.
-const DOCUMENTS: [&str; 3] = ["README.md", "CHANGELOG.md", "docs/guide.md"];
+const DOCUMENTS: [&str; 4] = [
+    "README.md",
+    "CHANGELOG.md",
+    "docs/guide.md",
+    "docs/presence.md",
+];
 
 /// The fenced blocks of that language, with the line on which each begins.
 fn blocks<'a>(text: &'a str, language: &str) -> Vec<(usize, String)> {
@@ -58,7 +63,9 @@ async fn every_metric_is_printed_under_its_name() {
     let limits = "limits: [{ name: whole, per: [], max: 10, mode: shadow }, { name: moving, max: { adaptive: {} } }, \
                   { name: early, max: 10, when_full: [{ queue: { length: 10, timeout: 1s, early: 1 } }] }]";
     let candidates = "candidates: { one: { limits: [{ name: whole, max: 5 }] } }";
-    let gate = sidecar(&format!("{limits}\n{candidates}"));
+    let presence = "presence: { accounts: [{ sid: AC0123456789abcdef0123456789abcdef, auth_token: { env: AC_AUTH_TOKEN } }] }";
+    let gate = sidecar(&format!("{limits}\n{candidates}\n{presence}"));
+    let gate = gate.env("AC_AUTH_TOKEN", "an auth token of thirty-two bytes or more");
     let gate = gate.before(&origin).start().await;
     assert_eq!(gate.get("/", "A").await.status, 200);
     gate.until_idle().await;

@@ -19,6 +19,7 @@ mod keys;
 mod leak;
 mod lease;
 mod moving;
+mod presence;
 mod proxy;
 mod queue;
 mod refuse;

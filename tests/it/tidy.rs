@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The import table of the design: a module, and the modules whose names it may write after `crate::`.
-const MAY_IMPORT: [(&str, &[&str]); 12] = [
+const MAY_IMPORT: [(&str, &[&str]); 13] = [
     ("main", &["cli"]),
     (
         "cli",
@@ -19,6 +19,8 @@ const MAY_IMPORT: [(&str, &[&str]); 12] = [
             "admission",
             "telemetry",
             "admin",
+            // A token is minted for trying the plugin.
+            "presence",
             "clock",
         ],
     ),
@@ -58,9 +60,10 @@ const MAY_IMPORT: [(&str, &[&str]); 12] = [
     ("telemetry", &["admission", "clock"]),
     (
         "presence",
-        &["admission", "proxy::plugin", "telemetry", "clock"],
+        &["admission", "proxy::plugin", "telemetry", "clock", "wheel"],
     ),
     ("clock", &[]),
+    ("wheel", &[]),
     ("lib", &["app", "cli"]),
 ];
 

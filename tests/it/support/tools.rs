@@ -28,6 +28,11 @@ pub(crate) const NGINX: Tool = Tool {
     program: "nginx",
     package: "nginx-light",
 };
+/// The browser, which a script starts.
+pub(crate) const CHROMIUM: Tool = Tool {
+    program: "chromium",
+    package: "chromium",
+};
 
 impl Tool {
     fn command(&self) -> Command {
@@ -36,6 +41,13 @@ impl Tool {
             .map(|directory| std::path::Path::new(directory).join(self.program));
         let found = found.into_iter().find(|path| path.exists());
         Command::new(found.unwrap_or_else(|| self.program.into()))
+    }
+
+    /// Fails without it.
+    pub(crate) fn must_be_there(&self) {
+        let (program, package) = (self.command(), self.package);
+        let is_there = std::path::Path::new(program.get_program()).exists();
+        assert!(is_there, "{}: apt-get install {package}", self.program);
     }
 
     /// Runs it to its end, off the test's runtime.
