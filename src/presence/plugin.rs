@@ -165,7 +165,7 @@ impl Presence {
         }
     }
 
-    /// Does what is due now: once every [`TICK`].
+    /// Does what is due now: ten times a second.
     pub fn tick(&self) {
         let live = self.live();
         let at = Moment::of(&self.clock);

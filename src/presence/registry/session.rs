@@ -51,7 +51,7 @@ pub struct Report {
     pub status: Status,
     /// Why.
     pub reason: Option<Reason>,
-    /// In its own words, up to [`TEXT_MAX`] characters.
+    /// In its own words, up to 256 characters.
     pub text: Option<Arc<str>>,
 }
 
