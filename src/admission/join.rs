@@ -17,7 +17,9 @@ use super::flows::{Entry, Flows, Owner};
 use super::ladder::{Order, Queue, Slow};
 use super::limit::Limit;
 use super::registry::Registry;
-use super::waiting::{After, Left, Line, Place, Stage, State, Turn, WAITERS_MAX, Wait, occupied};
+use super::waiting::{
+    After, Bounds, Left, Line, Place, Stage, State, Turn, WAITERS_MAX, Wait, occupied,
+};
 
 /// In a standing queue whose order is adaptive, a newcomer may wait for this part of the timeout (5 of 100 ms in the source that
 /// [`Order::Adaptive`] names).
@@ -169,7 +171,9 @@ impl Registry {
             flows: Flows::new(cell.tally.is_some()),
             since,
             due: None,
+            bounds: Bounds::new(),
         });
+        line.bounds.include(&ask, limit);
         let entry = Entry {
             serial,
             id: key,

@@ -146,6 +146,8 @@ pub struct Limit {
     pub(super) settings: LimitSettings,
     pub(super) name: Arc<str>,
     pub(super) account_max: HashMap<AccountName, u32, ahash::RandomState>,
+    /// The most places that any account or group has of its own.
+    own_max: u32,
     pub(super) real: Counting,
     /// The count that would have been: without the requests that this limit would have refused.
     pub(super) paper: Counting,
@@ -203,9 +205,13 @@ impl Limit {
             flag.store(settings.counts_leases, std::sync::atomic::Ordering::Relaxed);
         }
         real.scope.heed_completion(settings.early() > 0);
+        let of_accounts = settings.account_max.iter().map(|(_, max)| *max);
+        let of_groups = settings.group_max.iter().map(|(_, max)| *max);
+        let own_max = of_accounts.chain(of_groups).max();
         Self {
             name: settings.name.as_str().into(),
             account_max: settings.account_max.iter().copied().collect(),
+            own_max: own_max.unwrap_or_default(),
             moving,
             occupancy,
             shares: shares.collect(),
@@ -286,6 +292,15 @@ impl Limit {
     #[inline]
     pub(super) fn place_of(&self, class: &Class) -> usize {
         self.moving.as_ref().map_or(0, |moving| moving.at(class))
+    }
+
+    /// No class has more places of that cell, but for what a step of the ladder or a loan adds. `None` where the cell alone does not
+    /// say which number is its own.
+    pub(super) fn most_of(&self, cell: &Cell) -> Option<u32> {
+        if self.moving.as_ref().is_some_and(|it| it.goes_by_class()) {
+            return None;
+        }
+        Some(self.default_max(Some(cell), 0).max(self.own_max))
     }
 
     /// The places of a key for which nobody has said otherwise.

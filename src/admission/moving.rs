@@ -72,6 +72,8 @@ pub(super) struct Moving {
     learned: Vec<Option<(Arc<str>, Arc<Adaptive>)>>,
     /// Where a class finds its own.
     at: Place,
+    /// Whether that depends on the class.
+    is_keyed: bool,
 }
 
 impl Moving {
@@ -129,8 +131,9 @@ impl Moving {
             let adaptive = same.unwrap_or_else(|| Arc::new(Adaptive::new(terms.clone())));
             Some((name.into(), adaptive))
         });
-        let learned = learned.collect();
-        Some(Arc::new(Self::new(rule, settings.max, learned, at)))
+        let mut moving = Self::new(rule, settings.max, learned.collect(), at);
+        moving.is_keyed = keyed_by(&settings.per).is_some();
+        Some(Arc::new(moving))
     }
 
     fn new(
@@ -144,6 +147,7 @@ impl Moving {
             current: AtomicU32::new(start),
             learned,
             at,
+            is_keyed: false,
         }
     }
 
@@ -151,6 +155,12 @@ impl Moving {
     #[inline]
     pub(super) fn at(&self, class: &Class) -> usize {
         (self.at)(class)
+    }
+
+    /// Whether a class may find another number than the first. A limit that latency moves by resource or upstream has one for each, and
+    /// another still for those that it does not cover.
+    pub(super) fn goes_by_class(&self) -> bool {
+        self.is_keyed
     }
 
     /// Places of a key, whose cell there may be.

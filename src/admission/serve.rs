@@ -82,6 +82,9 @@ impl Registry {
             let Some(line) = lines.get_mut(&cell.id) else {
                 return false;
             };
+            if line.is_hopeless(limit) {
+                return false;
+            }
             let in_flight = cell.count.in_flight();
             let due = Earliest::default();
             let fits = |key: usize| match &waiters[key].stage {

@@ -20,6 +20,7 @@ use super::cell::Cell;
 use super::due::Agenda;
 use super::flows::Flows;
 use super::hold::Scope;
+use super::limit::Limit;
 use super::permit::Permit;
 use super::policy::Policy;
 use super::registry::Registry;
@@ -101,6 +102,16 @@ pub(super) struct Line {
     pub(super) since: Instant,
     /// When time gives back what one of them waits for.
     pub(super) due: Option<Instant>,
+    pub(super) bounds: Bounds,
+}
+
+/// What nobody in a line goes beyond. It covers all that have stood there since the line began, so it is kept without a look at
+/// those who stay.
+#[derive(Debug)]
+pub(super) struct Bounds {
+    least_cost: u32,
+    /// Up to where a step of the ladder lets one of them go over the limit.
+    raised_to: u32,
 }
 
 #[derive(Debug)]
@@ -161,6 +172,43 @@ impl Place {
         {
             self.account = Some(Arc::clone(account));
         }
+    }
+}
+
+impl Bounds {
+    pub(super) fn new() -> Self {
+        Self {
+            least_cost: u32::MAX,
+            raised_to: 0,
+        }
+    }
+
+    /// Covers one more.
+    pub(super) fn include(&mut self, ask: &Ask, limit: &Limit) {
+        self.least_cost = self.least_cost.min(ask.class.cost);
+        self.raised_to = self.raised_to.max(ask.raised(limit, 0));
+    }
+}
+
+impl Line {
+    /// Whether certainly nobody in the line fits, by the limit of the moment: the smallest cost does not go under the largest
+    /// maximum and all that is lent. While a crowd waits this is so after nearly every grant and arrival, and it saves a look at many
+    /// of them. Says nothing of what time gives back, for there the look also finds when.
+    ///
+    /// To be asked with the room locked, as everything that is looked at here is: whoever gives a place back, lends one or raises a
+    /// maximum serves the line after that.
+    pub(super) fn is_hopeless(&self, limit: &Limit) -> bool {
+        let cell = &*self.cell;
+        if cell.tally.is_some() {
+            return false;
+        }
+        let in_flight = cell.count.in_flight();
+        let Some(most) = limit.most_of(cell) else {
+            return false;
+        };
+        let most = most.max(self.bounds.raised_to);
+        let lent = limit.lent(u32::MAX, 0, cell);
+        in_flight.saturating_add(self.bounds.least_cost) > most.saturating_add(lent)
     }
 }
 

@@ -108,6 +108,38 @@ fn a_ladder_is_walked_in_order() {
     assert_eq!(world.give_up(wait).reason, Reason::LimitReached);
 }
 
+// A18, A34: of those who wait, one that may go over the limit, or has more places of its own, is served where the others are not.
+#[test]
+fn one_who_may_have_more_is_served_where_the_others_wait() {
+    let overage = Overage {
+        up_to: 2,
+        priority: Priority::Low,
+        mark: "late".into(),
+    };
+    let raised = [Step::Admit(overage), Step::Queue(queue(10))];
+    let raised = with(limit("whole", &[], 1), &raised);
+    let mut own = with(limit("whole", &[], 1), &[Step::Queue(queue(10))]);
+    own.account_max = vec![(super::account("gold-1"), 2)];
+    for (limit, cost) in [(raised, 2), (own, 1)] {
+        let world = World::new(&[limit]);
+        let gold = class("gold-1", CALLS);
+        let mut held = world.fill(&gold);
+        assert_eq!(held.len(), 2);
+        let mut other = world.wait(&Class {
+            cost,
+            ..class("acme", CALLS)
+        });
+        let mut wait = world.wait(&gold);
+        assert!(look(&mut wait).is_none());
+        drop(held.pop());
+        assert!(look(&mut other).is_none(), "its places are not free");
+        drop(served(&mut wait));
+        drop(held);
+        drop(served(&mut other));
+        world.assert_empty();
+    }
+}
+
 // A34: in a standing queue the newest goes first and newcomers wait a short time only; in one that empties, the oldest.
 #[test]
 fn an_adaptive_queue_turns_around_when_it_stands() {
