@@ -22,7 +22,20 @@ pub enum WebhookOutcome {
     GaveUp,
 }
 
-const OUTCOMES: [&str; 3] = ["delivered", "refused", "gave_up"];
+impl WebhookOutcome {
+    /// All, in the order of their figures.
+    const ALL: [Self; 3] = [Self::Delivered, Self::Refused, Self::GaveUp];
+
+    /// The word in the metric's label and in the log.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Delivered => "delivered",
+            Self::Refused => "refused",
+            Self::GaveUp => "gave_up",
+        }
+    }
+}
 
 /// What the plugin counts.
 #[derive(Debug)]
@@ -110,9 +123,10 @@ pub(super) fn presence(stats: &PresenceStats, now: PresenceUse) -> Vec<MetricFam
         directed("in", &stats.received),
         directed("out", &stats.sent),
     ];
-    let webhooks = OUTCOMES.iter().zip(&stats.webhooks);
-    let webhooks = webhooks
-        .map(|(outcome, took)| histogram(&[("kind", "presence"), ("outcome", outcome)], took));
+    let webhooks = WebhookOutcome::ALL.iter().zip(&stats.webhooks);
+    let webhooks = webhooks.map(|(outcome, took)| {
+        histogram(&[("kind", "presence"), ("outcome", outcome.as_str())], took)
+    });
     vec![
         family(names::PRESENCE_SESSIONS, MetricType::GAUGE, sessions),
         family(

@@ -16,6 +16,7 @@ use super::signature;
 use super::{Answer, FetchError, Fetcher, Outgoing, Wanted};
 use crate::clock::Clock;
 use crate::presence::settings::SecretText;
+use crate::telemetry::WebhookOutcome as Outcome;
 
 /// Carries what is the same over all attempts.
 const IDEMPOTENCY: HeaderName = HeaderName::from_static("i-twilio-idempotency-token");
@@ -57,29 +58,6 @@ pub struct Delivered {
     pub attempts: u32,
     /// What the last attempt brought that ended before the time was up.
     pub last: Option<Result<StatusCode, FetchError>>,
-}
-
-/// How a delivery ended, in one word.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
-    /// The receiver said yes.
-    Delivered,
-    /// The receiver said no, and would again.
-    Refused,
-    /// Attempts or time are used up.
-    GaveUp,
-}
-
-impl Outcome {
-    /// The word in the metric's label and in the log.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Delivered => "delivered",
-            Self::Refused => "refused",
-            Self::GaveUp => "gave_up",
-        }
-    }
 }
 
 impl Default for Pacing {

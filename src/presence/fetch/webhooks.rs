@@ -10,7 +10,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::task::AbortHandle;
 
-use super::webhook::{Outcome, Webhook};
+use super::webhook::Webhook;
 use super::{Fetcher, native_roots};
 use crate::presence::account::{Account, Subscription};
 use crate::presence::plugin::{Live, Presence};
@@ -140,16 +140,12 @@ async fn deliver(
         let id = format!("{:032x}", fastrand::u128(..));
         let delivered = webhook.deliver(&fetcher, Bytes::from(body), &id).await;
         outbox.pop();
-        let outcome = match delivered.outcome {
-            Outcome::Delivered => WebhookOutcome::Delivered,
-            Outcome::Refused => WebhookOutcome::Refused,
-            Outcome::GaveUp => WebhookOutcome::GaveUp,
-        };
+        let outcome = delivered.outcome;
         let took = std::time::Duration::from_secs_f64(delivered.seconds);
         stats.observe_webhook(outcome, took);
         if outcome != WebhookOutcome::Delivered {
             let attempts = delivered.attempts;
-            let outcome = delivered.outcome.as_str();
+            let outcome = outcome.as_str();
             let last = delivered.last.map(|last| match last {
                 Ok(status) => format!("status {}", status.as_u16()),
                 Err(error) => error.to_string(),
