@@ -265,6 +265,12 @@ pub(crate) async fn item(gate: &Sidecar, identity: &str) -> Value {
     answer.json()
 }
 
+/// Of whom a list or a change tells.
+pub(crate) fn names(told: &Value) -> Vec<&str> {
+    let presence = told["presence"].as_object().unwrap();
+    presence.keys().map(String::as_str).collect()
+}
+
 /// A client on `/signal`.
 pub(crate) struct Socket(WebSocketStream<TcpStream>);
 

@@ -1,20 +1,11 @@
 //! Contact lists as subscriptions: the stream follows the list.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::presence::desk::{
-    Events, Socket, ask, basic, bearer, gate, keep_list, refusal, seeing, set,
+    Events, Socket, ask, basic, bearer, gate, keep_list, names, refusal, seeing, set,
 };
 use crate::support::eventually;
-
-fn names(message: &Value) -> Vec<&str> {
-    message["presence"]
-        .as_object()
-        .unwrap()
-        .keys()
-        .map(String::as_str)
-        .collect()
-}
 
 // B22, B24: who watches a list is told of those on it, whoever they are at the time.
 #[tokio::test]

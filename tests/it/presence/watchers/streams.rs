@@ -5,20 +5,12 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::presence::desk::{
-    Events, OTHER_ACCOUNT, Socket, basic, bearer, gate, other_basic, refusal, seeing, set, token,
+    Events, OTHER_ACCOUNT, Socket, basic, bearer, gate, names, other_basic, refusal, seeing, set,
+    token,
 };
 
 /// Longer than changes wait to be told.
 const A_WHILE: Duration = Duration::from_millis(400);
-
-fn names(message: &Value) -> Vec<&str> {
-    message["presence"]
-        .as_object()
-        .unwrap()
-        .keys()
-        .map(String::as_str)
-        .collect()
-}
 
 // B21, B37: a subscription brings the list once, and then each change once.
 #[tokio::test]

@@ -7,8 +7,8 @@ use tidegate::presence::SecretText;
 use tidegate::presence::fetch::signature::verify_json;
 
 use crate::presence::desk::{
-    ACCOUNT, AUTH_TOKEN, Events, OTHER_ACCOUNT, basic, bearer, config, gate, other_seeing, put,
-    seeing, set,
+    ACCOUNT, AUTH_TOKEN, Events, OTHER_ACCOUNT, basic, bearer, config, gate, names, other_seeing,
+    put, seeing, set,
 };
 use crate::support::eventually;
 use crate::support::origin::{Exchange, Origin, held_origin, origin};
@@ -52,15 +52,6 @@ fn at_first(status: u16) -> Origin {
 /// The body that came last.
 fn last(receiver: &Origin) -> Value {
     serde_json::from_slice(&receiver.last_body().bytes).unwrap()
-}
-
-fn names(batch: &Value) -> Vec<&str> {
-    batch["payload"]["presence"]
-        .as_object()
-        .unwrap()
-        .keys()
-        .map(String::as_str)
-        .collect()
 }
 
 // B23: each change is posted as signed JSON, with the account and the devices.
@@ -131,7 +122,7 @@ async fn changes_gather_while_a_batch_is_under_way() {
     receiver.open();
     until_delivered(&gate, "delivered", 2.0).await;
     let batch = last(&receiver);
-    assert_eq!(names(&batch), ["bob", "carol"]);
+    assert_eq!(names(&batch["payload"]), ["bob", "carol"]);
     let presence = &batch["payload"]["presence"];
     assert_eq!(
         (&presence["bob"]["status"], &presence["carol"]["status"]),
@@ -173,7 +164,7 @@ async fn a_receiver_that_refuses_hears_of_the_next_change() {
     set(&gate, "carol", "busy").await;
     until_delivered(&gate, "delivered", 1.0).await;
     assert_eq!(receiver.heads().len(), 2);
-    assert_eq!(names(&last(&receiver)), ["carol"]);
+    assert_eq!(names(&last(&receiver)["payload"]), ["carol"]);
     assert!(gate.log().contains("presence changes were not taken"));
     assert!(!gate.log().contains(AUTH_TOKEN));
 }
@@ -187,7 +178,7 @@ async fn receivers_are_an_account_s_own_and_follow_the_configuration() {
     put(&gate, &other, json!({ "device": "d", "status": "busy" })).await;
     set(&gate, "bob", "busy").await;
     until_served(&first, 1).await;
-    assert_eq!(names(&last(&first)), ["bob"]);
+    assert_eq!(names(&last(&first)["payload"]), ["bob"]);
     gate.reloaded_with(&config(&(section(&second) + OTHER_ACCOUNT)))
         .await;
     eventually("the second is told", async || {
@@ -198,7 +189,7 @@ async fn receivers_are_an_account_s_own_and_follow_the_configuration() {
         !second.heads().is_empty()
     })
     .await;
-    assert_eq!(names(&last(&second)), ["alice"]);
+    assert_eq!(names(&last(&second)["payload"]), ["alice"]);
     assert_eq!(
         first.heads().len(),
         1,
