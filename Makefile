@@ -1,7 +1,8 @@
 # Tidegate's commands. Each looks first for what it needs. Missing Debian packages are installed when that is allowed (root, or
 # sudo without a password), else it says which ones to install. Rust is never installed, only asked for: https://rustup.rs
 #
-#   make demo    the gate between a built-in origin and a noisy account, on built-in defaults (DEMO="--for 20s" ends it by itself)
+#   make demo    the gate between a built-in origin and a noisy account, on built-in defaults (DEMO="--for 20s" ends it by itself,
+#                DEMO=--calls is another: two pages that call each other in your browser)
 #   make test    all tests: unit, integration and doc tests, then the interleavings of the lock-free parts (loom)
 #   make bench   the micro benches, then the gate beside its peers (PROXY="--rounds 9 --seconds 3"; see benches/proxy/run.py)
 #   make overload  the gate and its peers under more load than the API can serve (OVERLOAD="--quick"; see benches/overload/run.py)

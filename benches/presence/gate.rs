@@ -127,9 +127,19 @@ pub(crate) struct Rest {
 impl Rest {
     /// Posts, and reads the whole answer.
     pub(crate) async fn post(&mut self, path: &str, body: &str) -> anyhow::Result<Vec<u8>> {
+        self.ask("POST", path, body).await
+    }
+
+    /// Asks, and reads the whole answer.
+    pub(crate) async fn ask(
+        &mut self,
+        method: &str,
+        path: &str,
+        body: &str,
+    ) -> anyhow::Result<Vec<u8>> {
         let pair = BASE64_STANDARD.encode(format!("{KEY}:{SECRET}"));
         let head = format!(
-            "POST {path} HTTP/1.1\r\nhost: gate\r\nauthorization: Basic {pair}\r\ncontent-length: {}\r\n\r\n",
+            "{method} {path} HTTP/1.1\r\nhost: gate\r\nauthorization: Basic {pair}\r\ncontent-length: {}\r\n\r\n",
             body.len()
         );
         self.stream.write_all(head.as_bytes()).await?;
@@ -141,11 +151,14 @@ impl Rest {
                 continue;
             };
             let head = std::str::from_utf8(&answer[..end])?;
-            anyhow::ensure!(head.starts_with("HTTP/1.1 200"), "{head}");
+            anyhow::ensure!(head.starts_with("HTTP/1.1 2"), "{head}");
             let length = head
                 .lines()
                 .find_map(|line| line.strip_prefix("content-length: "));
-            let length: usize = length.context("a length")?.parse()?;
+            let length: usize = match length {
+                None if head.starts_with("HTTP/1.1 204") => 0,
+                length => length.context("a length")?.parse()?,
+            };
             if answer.len() >= end + 4 + length {
                 return Ok(answer);
             }
@@ -164,6 +177,7 @@ fn settings() -> Settings {
             }],
             webhooks: Vec::new(),
             api: ApiAccess::Tokens,
+            ..AccountSettings::default()
         }],
         ..Settings::default()
     }

@@ -159,6 +159,7 @@ impl App {
             presence: Arc::clone(&presence),
             gate: Arc::clone(&gate),
         });
+        presence.guard(Arc::new(mount::Doorway(Arc::clone(&gate))));
         let mut server = Hosted::new();
         let timekeeper = Timekeeper(Arc::clone(&gate));
         let data = crate::proxy::App::new(gate, listeners);
@@ -213,10 +214,13 @@ impl App {
         let mut finished = std::pin::pin!(finished);
         let in_time = tokio::time::timeout(settings.drain_timeout, &mut finished);
         let mut is_finished = in_time.await.is_ok();
-        if !is_finished && gate.registry.waiting() > 0 {
-            // Who still waits is told, and has a moment to hear it.
-            gate.registry.dismiss_all(Reason::Draining);
-            is_finished = tokio::time::timeout(DISMISSED, finished).await.is_ok();
+        if !is_finished {
+            let has_calls = self.0.presence.hang_up();
+            if has_calls || gate.registry.waiting() > 0 {
+                // Who still talks or waits is told, and has a moment to hear it.
+                gate.registry.dismiss_all(Reason::Draining);
+                is_finished = tokio::time::timeout(DISMISSED, finished).await.is_ok();
+            }
         }
         for (address, _) in &self.0.listeners {
             if let Address::Unix(path) = address {
@@ -284,7 +288,10 @@ fn generation(
         config.rules.plugin = Some((mount::id(&upstreams), mount::credentials(presence)));
         targets.push(mount::target(presence));
     }
-    let route = |resource| Route::new(resource, &targets, resources);
+    let edits = config.edits.iter().cloned();
+    let route = |(resource, edit)| {
+        Route::new(resource, &targets, resources).edited_by(mount::editor(presence, edit))
+    };
     Generation {
         number,
         rules: Rules::new(std::mem::take(&mut config.rules)),
@@ -292,7 +299,7 @@ fn generation(
             std::mem::take(&mut config.policy),
             previous.map(|previous| &*previous.policy),
         )),
-        routes: config.resources.iter().map(route).collect(),
+        routes: config.resources.iter().zip(edits).map(route).collect(),
         upstreams,
         settings: config.server.clone(),
     }

@@ -191,6 +191,28 @@ impl Rules {
         }))
     }
 
+    /// The class of work that begins inside the gate, without a request: of an account, counted as that resource. `None` if there is no
+    /// such resource.
+    #[must_use]
+    pub fn class_of(&self, account: AccountName, resource: &str) -> Option<Class> {
+        let mut resources = self.settings.resources.iter().zip(0..);
+        let (resource, id) = resources.find(|(of, _)| *of.name == *resource)?;
+        let group = self.groups.get(&account).copied();
+        let group_priority = group.map(|id| self.settings.groups[usize::from(id.0)].priority);
+        Some(Class {
+            account,
+            resource: ResourceId(id),
+            upstream: resource.upstream,
+            group,
+            priority: group_priority.map_or(resource.priority, |of| of.max(resource.priority)),
+            is_retry: false,
+            cost: resource.cost.now(),
+            learner: resource.cost.learner(),
+            network: None,
+            values: self.values(&HeaderMap::new(), resource, &Captures::default()),
+        })
+    }
+
     fn identify(
         &self,
         head: &request::Parts,

@@ -49,8 +49,9 @@ pub fn run(args: &Args, out: &mut impl Write, err: &mut impl Write) -> anyhow::R
             writeln!(err, "{}", Report { diagnostics: found })?;
         }
         if let Some(config) = config.filter(|_| is_good) {
-            // The last resource is the built-in one.
-            let resources = counted(config.resources.len().saturating_sub(1), "resource");
+            // What is there by itself has no line.
+            let declared = config.resource_lines.iter().filter(|&&line| line > 0);
+            let resources = counted(declared.count(), "resource");
             let limits = counted(config.policy.limits.len(), "limit");
             writeln!(out, "{}: ok ({resources}, {limits})", args.config.display())?;
         }

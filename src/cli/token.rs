@@ -116,6 +116,7 @@ mod tests {
             }],
             webhooks: Vec::new(),
             api: ApiAccess::Tokens,
+            ..AccountSettings::default()
         };
         Settings {
             accounts: vec![account],

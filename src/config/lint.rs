@@ -110,6 +110,12 @@ fn covered<'c>(config: &'c Config, limit: &'c LimitSettings) -> impl Iterator<It
         })
 }
 
+/// Whether it covers anything but calls, which no request is.
+fn meets_requests(config: &Config, limit: &LimitSettings) -> bool {
+    let other = config.places.resources.len();
+    covered(config, limit).any(|index| index <= other)
+}
+
 /// The limits in force and those of candidates, with where they stand.
 fn every_limit(config: &Config) -> impl Iterator<Item = (&LimitSettings, &Place)> {
     let sets = config.policy.candidates.iter();
@@ -227,13 +233,10 @@ fn limited_probes(cx: &mut Context<'_>, config: &Config) {
 }
 
 fn forgeable_accounts(cx: &mut Context<'_>, config: &Config) {
-    let enforced = || {
-        config
-            .policy
-            .limits
-            .iter()
-            .filter(|limit| limit.mode == Mode::Enforce)
-    };
+    // The account of a call is the plugin's own word: nobody claims it.
+    let is_judged =
+        |limit: &LimitSettings| limit.mode == Mode::Enforce && meets_requests(config, limit);
+    let enforced = || config.policy.limits.iter().filter(|limit| is_judged(limit));
     let counts_accounts = |limit: &LimitSettings| limit.per.contains(&Dimension::Account);
     if !enforced().any(counts_accounts) {
         return;
@@ -243,7 +246,7 @@ fn forgeable_accounts(cx: &mut Context<'_>, config: &Config) {
             .policy
             .limits
             .iter()
-            .position(counts_accounts)
+            .position(|limit| is_judged(limit) && counts_accounts(limit))
             .unwrap_or(0);
         let message = format!(
             "limit `{}` counts accounts, but nothing identifies them: all are `{}`",

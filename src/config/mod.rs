@@ -75,13 +75,16 @@ pub struct Config {
     pub upstreams: Vec<proxy::UpstreamSettings>,
     /// The plugin, if there is a section for it. Resources that mount it have the upstream behind the last of `upstreams`.
     pub presence: Option<presence::Settings>,
-    /// What the data plane does with each resource, in the order of their ids; the last is `other`.
+    /// What the data plane does with each resource, in the order of their ids: those that match requests, `other`, and what calls of the
+    /// plugin count as if that matches none.
     pub resources: Vec<proxy::ResourceSettings>,
+    /// What edits the answers of each resource, in the same order.
+    pub edits: Vec<Option<presence::EditSettings>>,
     /// What requests are.
     pub rules: classify::Settings,
     /// How much may be in flight.
     pub policy: PolicySettings,
-    /// The line of each resource; 0 for `other`.
+    /// The line of each resource; 0 for what is there by itself.
     pub resource_lines: Vec<usize>,
     /// The line of each limit.
     pub limit_lines: Vec<usize>,
@@ -111,6 +114,7 @@ struct Places {
     upstreams: Place,
     /// Of each upstream that says how an endpoint is chosen.
     balances: Vec<Option<Place>>,
+    /// Of those in front of `other`.
     resources: Vec<Place>,
     identify: Vec<Place>,
     limits: Vec<Place>,

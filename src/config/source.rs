@@ -96,6 +96,14 @@ pub(super) fn secret_of_file(path: &Path) -> Result<String, String> {
     }
 }
 
+/// The bytes of a file that is no longer than `max`, which is whole KiB.
+pub(super) fn bytes_of_file(path: &Path, max: u64) -> Result<Vec<u8>, String> {
+    let shown = path.display();
+    let bytes =
+        read_bounded(path, max).map_err(|error| format!("`{shown}` cannot be read: {error}"))?;
+    bytes.ok_or_else(|| format!("`{shown}` is larger than {} KiB", max / 1024))
+}
+
 /// Whether a file can be read, and why not.
 pub(super) fn readable(path: &Path) -> Result<(), String> {
     let shown = path.display();

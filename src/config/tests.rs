@@ -431,18 +431,18 @@ fn nesting_and_aliases_without_end_are_refused() {
         assert!(report.to_string().len() < 2_000, "{report}");
         matches!(report.diagnostics[0].code, "syntax" | "too_large")
     };
-    let deep = |open: &str| format!("{MINIMAL}presence:\n  peers: {}\n", open.repeat(200_000));
+    // What stands beside `header` is passed over, so that it may be of any form.
+    let beside = format!("{MINIMAL}limits:\n- per:\n  - header: x\n    beside:\n");
+    let deep = |open: &str| format!("{beside}      {}\n", open.repeat(200_000));
     assert!(is_bounded(&deep("[")));
     assert!(is_bounded(&deep("{a: ")));
     let level = |level: usize| {
         let inside = format!("*l{}, ", level - 1).repeat(10);
-        format!("  l{level}: &l{level} [{inside}]\n")
+        format!("      l{level}: &l{level} [{inside}]\n")
     };
     let bomb = (1..12).map(level).collect::<Vec<_>>().concat();
     let bomb = format!("l0: &l0 [x, x, x, x, x, x, x, x, x, x]\n{bomb}");
-    assert!(is_bounded(&format!(
-        "{MINIMAL}presence:\n peers:\n  {bomb}"
-    )));
+    assert!(is_bounded(&format!("{beside}      {bomb}")));
 }
 
 proptest! {

@@ -11,6 +11,8 @@ use parking_lot::Mutex;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use super::api::ask::Answered;
+use super::call::Dialling;
+use super::call::book::Book;
 use super::contacts::Contacts;
 use super::registry::Registry;
 use super::registry::consolidate::Rules;
@@ -31,6 +33,8 @@ pub(super) struct State {
     pub(super) registry: Registry,
     pub(super) contacts: Contacts,
     pub(super) answered: Answered,
+    /// The calls that look for somebody, who are told when that may have come.
+    pub(super) dialling: Dialling,
     subscriptions: Subscriptions,
 }
 
@@ -50,9 +54,13 @@ impl State {
 #[derive(Debug)]
 pub(super) struct Account {
     pub(super) sid: String,
+    /// Its calls. Never locked while the state is.
+    pub(super) book: Mutex<Book>,
     state: Mutex<State>,
     /// Sockets and event streams that are open for it.
     open: AtomicUsize,
+    /// Messages on their way.
+    messages: AtomicUsize,
     stats: Arc<PresenceStats>,
 }
 
@@ -63,6 +71,16 @@ pub(super) struct Open(Arc<Account>);
 impl Drop for Open {
     fn drop(&mut self) {
         self.0.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A message of an account that is on its way; not counted any more once dropped.
+#[derive(Debug)]
+pub(super) struct OnItsWay(Arc<Account>);
+
+impl Drop for OnItsWay {
+    fn drop(&mut self) {
+        self.0.messages.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -91,12 +109,15 @@ impl Account {
             registry: Registry::new(rules(settings), settings.grace, devices, at, version),
             contacts: Contacts::default(),
             answered: Answered::default(),
+            dialling: Dialling::default(),
             subscriptions: Subscriptions::default(),
         };
         Self {
             sid: sid.to_owned(),
+            book: Mutex::default(),
             state: Mutex::new(state),
             open: AtomicUsize::new(0),
+            messages: AtomicUsize::new(0),
             stats,
         }
     }
@@ -109,12 +130,23 @@ impl Account {
         let mut naive = 0;
         for touched in &touched {
             naive += state.subscriptions.touch(touched);
+            state.dialling.nudge(&touched.identity);
+        }
+        for identity in state.registry.take_arrived() {
+            state.dialling.nudge(&identity);
         }
         drop(state);
         if !touched.is_empty() {
             self.stats.count_changes(touched.len(), naive);
         }
         result
+    }
+
+    /// Counts one more message on its way, if that is not too many.
+    pub(super) fn send(self: &Arc<Self>, max: usize) -> Option<OnItsWay> {
+        let was = self.messages.fetch_add(1, Ordering::Relaxed);
+        let sent = OnItsWay(Arc::clone(self));
+        (was < max).then_some(sent)
     }
 
     /// Counts one more socket or stream, if that is not too many.

@@ -7,6 +7,11 @@ const DEPTH_MAX: usize = 16;
 
 /// Whether brackets outside strings are nested deeper than [`DEPTH_MAX`].
 pub(super) fn is_too_deep(json: &[u8]) -> bool {
+    is_deeper_than(json, DEPTH_MAX)
+}
+
+/// Whether brackets outside strings are nested deeper than that.
+pub(super) fn is_deeper_than(json: &[u8], max: usize) -> bool {
     let (mut depth, mut is_string, mut is_escaped) = (0_usize, false, false);
     for byte in json {
         match byte {
@@ -17,7 +22,7 @@ pub(super) fn is_too_deep(json: &[u8]) -> bool {
             b'}' | b']' if !is_string => depth = depth.saturating_sub(1),
             _ => {}
         }
-        if depth > DEPTH_MAX {
+        if depth > max {
             return true;
         }
     }

@@ -90,6 +90,12 @@ impl Fault {
         Self::new(status, (code, 31_206), detail)
     }
 
+    /// A bridge token leads nowhere: forged, used, another identity's, or of a call that is over.
+    pub(super) fn bad_bridge() -> Self {
+        let detail = "this bridge token leads to no call that can be answered";
+        Self::new(StatusCode::FORBIDDEN, (20_403, 31_104), detail)
+    }
+
     /// As many as may be.
     pub(super) fn too_many(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::CONFLICT, (20_409, 31_206), detail)

@@ -7,13 +7,20 @@
 
 mod account;
 mod api;
+mod bridge;
+mod call;
 mod contacts;
 mod depth;
+mod edit;
 mod fault;
 pub mod fetch;
+pub mod instruction;
+mod message;
 mod name;
+mod peers;
 mod plugin;
 mod registry;
+mod routing;
 mod settings;
 mod signal;
 #[cfg(test)]
@@ -23,12 +30,17 @@ mod subscription;
 pub mod token;
 mod viewer;
 
+pub use call::CallStatus;
+pub use edit::{EditSettings, Editor};
 pub use name::{NAME_MAX, Name, NameError};
-pub use plugin::{Mounted, Presence};
+pub use plugin::{Admitted, CallPermit, Doors, Mounted, Presence};
 pub use registry::Registry;
 pub use registry::arrival::{Arrival, Connected, Count, Nameless, TokenEnd, TooMany, Touched};
 pub use registry::consolidate::{DeviceItem, Item, Rules};
 pub use registry::history::{Entry, Page};
 pub use registry::session::{Channel, Moment, Report, SessionRef, SocketId, Source};
-pub use settings::{AccountSettings, ApiAccess, KeySettings, SecretText, Settings};
+pub use settings::{
+    AccountSettings, ApiAccess, Application, Choose, Destination, KeySettings, Peer, Peers, Script,
+    SecretText, Settings, Unavailable,
+};
 pub use status::{Order, Reason, Status};

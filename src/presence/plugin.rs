@@ -3,25 +3,53 @@
 //! One tick moves everything that time moves: heartbeats, silence, grace, reports that were not repeated, tokens that end, and what is to
 //! be told to watchers. A configuration is one pointer, swapped whole; accounts that stay keep everybody who is there.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use hashbrown::HashMap;
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::account::{self, Account};
 use super::api;
+use super::bridge::Bridges;
+use super::call::board::Event;
 use super::fetch::webhooks::Webhooks;
+use super::fetch::{Fetcher, native_roots};
+use super::message::Awaited;
+use super::peers::Roads;
 use super::registry::session::Moment;
 use super::settings::{ApiAccess, Settings};
 use super::signal::pace::Pace;
 use super::signal::sockets::{Line, Sockets, TICK};
 use super::subscription::form::message;
 use super::token::Verifier;
+use crate::admission::{Permit, Rejection};
 use crate::clock::Clock;
 use crate::proxy::plugin::{Boxed, Plugin, Request, Response};
-use crate::telemetry::{PresenceStats, PresenceUse};
+use crate::telemetry::{Entered, PresenceStats, PresenceUse};
+
+/// What lets a call begin: a limit may have no place for it.
+pub trait Doors: std::fmt::Debug + Send + Sync {
+    /// The place of one more call of an account, counted as that resource, after a wait perhaps, or none where
+    /// nothing counts them; dropping the future gives the wait up.
+    fn admit(&self, account: &str, resource: &str, call: &str) -> Boxed<Admitted>;
+}
+
+/// A call's place, or why it has none; `None` where nothing counts calls.
+pub type Admitted = Result<Option<CallPermit>, Box<Rejection>>;
+
+/// The place of a call in progress: dropping it gives the permit back.
+#[derive(Debug)]
+pub struct CallPermit {
+    /// What the limits count.
+    pub permit: Permit,
+    /// The call among all that is in progress: the operator sees it there, and the auditor counts it.
+    pub entered: Entered,
+    /// How long it may be held, if that is bounded: nobody talks longer.
+    pub held_max: Option<Duration>,
+}
 
 /// One configuration at work.
 #[derive(Debug)]
@@ -40,6 +68,14 @@ pub struct Presence {
     pub(super) pace: Pace,
     /// What it counts.
     pub stats: Arc<PresenceStats>,
+    pub(super) messages: Awaited,
+    pub(super) bridges: Bridges,
+    /// To other servers.
+    pub(super) roads: Roads,
+    /// Accounts that are not configured any more, for as long as they have calls.
+    orphans: Mutex<Vec<Arc<Account>>>,
+    doors: OnceLock<Arc<dyn Doors>>,
+    fetcher: OnceLock<Fetcher>,
     live: ArcSwap<Live>,
     webhooks: Webhooks,
     configured: Notify,
@@ -60,6 +96,12 @@ impl Presence {
             sockets: Arc::new(Sockets::new(now)),
             pace: Pace::new(now),
             stats: Arc::default(),
+            messages: Awaited::default(),
+            bridges: Bridges::new(),
+            roads: Roads::default(),
+            orphans: Mutex::default(),
+            doors: OnceLock::new(),
+            fetcher: OnceLock::new(),
             live: ArcSwap::from_pointee(live),
             webhooks: Webhooks::default(),
             configured: Notify::new(),
@@ -69,6 +111,22 @@ impl Presence {
 
     pub(super) fn live(&self) -> Arc<Live> {
         self.live.load_full()
+    }
+
+    /// Has calls take their places there; without, they need none.
+    pub fn guard(&self, doors: Arc<dyn Doors>) {
+        // The first that is set stays: there is one gate.
+        drop(self.doors.set(doors));
+    }
+
+    pub(super) fn doors(&self) -> Option<Arc<dyn Doors>> {
+        self.doors.get().cloned()
+    }
+
+    /// What fetches, made when it is first needed: reading the machine's authorities takes a moment.
+    pub(super) fn fetcher(&self) -> Fetcher {
+        let make = || Fetcher::new(native_roots()).expect("ring is a provider");
+        self.fetcher.get_or_init(make).clone()
     }
 
     /// Puts other settings in force. Accounts and keys that are not there any more end their sessions.
@@ -118,7 +176,14 @@ impl Presence {
         for account in before.accounts.iter().filter(is_gone) {
             let ended = account.with(|state| state.registry.revoke(|_| false, at));
             self.cut(ended);
+            // Who talks goes on; nobody new rings.
+            tell_calls(account, || Event::Orphaned);
+            self.orphans.lock().push(Arc::clone(account));
         }
+        if before.settings.peers != live.settings.peers {
+            self.roads.end_all();
+        }
+        drop(self.all_accounts());
         let live = Arc::new(live);
         self.webhooks.follow(&live);
         self.live.store(Arc::clone(&live));
@@ -154,6 +219,8 @@ impl Presence {
                 continue;
             }
             self.webhooks.start(&self);
+            // On this thread, which nobody waits for, rather than at the first call.
+            drop(self.fetcher());
             let mut ticks = tokio::time::interval(TICK);
             ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             loop {
@@ -180,6 +247,27 @@ impl Presence {
     /// The gate goes down: sockets and streams are closed one after another within that time.
     pub fn drain(&self, within: Duration) {
         self.sockets.drain(within);
+        for account in self.all_accounts() {
+            tell_calls(&account, || Event::Draining);
+        }
+    }
+
+    /// The gate is down in a moment: whoever still talks is hung up. True if anybody did.
+    pub fn hang_up(&self) -> bool {
+        let mut has_calls = false;
+        for account in self.all_accounts() {
+            has_calls |= tell_calls(&account, || Event::Closed);
+        }
+        self.roads.end_all();
+        has_calls
+    }
+
+    /// Those that are configured, and those that are not any more and have calls that go on.
+    fn all_accounts(&self) -> Vec<Arc<Account>> {
+        let mut orphans = self.orphans.lock();
+        orphans.retain(|account| !account.book.lock().calls().is_empty());
+        let live = self.live();
+        live.accounts.iter().chain(&*orphans).cloned().collect()
     }
 
     /// What is there now; `None` without accounts.
@@ -209,6 +297,15 @@ impl Presence {
         let (account, ..) = api::credentials(&live, headers, self.clock.unix_time()).ok()?;
         Some(live.settings.accounts.get(account)?.sid.clone())
     }
+}
+
+/// Tells every call of an account; true if there are any.
+fn tell_calls(account: &Account, event: impl Fn() -> Event) -> bool {
+    let calls = account.book.lock().calls();
+    for call in &calls {
+        call.tell(event());
+    }
+    !calls.is_empty()
 }
 
 /// Pages are told when to come back, so that they do not all come at once; the SDK waits by itself.

@@ -4,6 +4,9 @@
 
 use std::time::Duration;
 
+use ipnet::IpNet;
+
+use super::name::Name;
 use super::status::{Order, Status};
 
 /// Everything about the plugin.
@@ -33,10 +36,50 @@ pub struct Settings {
     pub connects_per_second: u32,
     /// Origins whose pages may use the API; empty for any.
     pub allowed_origins: Vec<String>,
+    /// The resource that a call's permit counts as.
+    pub call_resource: String,
+    /// What a caller hears when the instructions end with nobody reached.
+    pub unavailable: Unavailable,
+    /// Networks that customers' URLs may lead to beside public addresses.
+    pub egress: Vec<IpNet>,
+    /// The name of this process among its peers.
+    pub node: String,
+    /// Those that are asked for devices registered there.
+    pub peers: Option<Peers>,
+}
+
+/// What a caller hears when the instructions end with nobody reached (B27).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Unavailable {
+    /// The line is busy.
+    #[default]
+    Busy,
+    /// The text that the callee left with its status, and else busy.
+    Text,
+    /// The callee gets a message that it was called.
+    Message,
+}
+
+/// Other processes of the same deployment (B5).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Peers {
+    /// Signs and verifies what peers say to each other.
+    pub secret: SecretText,
+    /// Each with a name of its own, none of them this process's.
+    pub nodes: Vec<Peer>,
+}
+
+/// Another process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Peer {
+    /// Its name, as it calls itself.
+    pub name: String,
+    /// Scheme, host and port of its gate.
+    pub url: String,
 }
 
 /// One tenant.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct AccountSettings {
     /// `AC` and 32 hexadecimal digits.
     pub sid: String,
@@ -48,6 +91,53 @@ pub struct AccountSettings {
     pub webhooks: Vec<String>,
     /// Who may ask.
     pub api: ApiAccess,
+    /// What runs when a client calls out, by the application's sid: `AP` and 32 hexadecimal digits.
+    pub applications: Vec<(String, Application)>,
+    /// What runs when a number is called, by the number.
+    pub numbers: Vec<(String, Application)>,
+    /// Names that stand for several identities, in the order of the file.
+    pub destinations: Vec<(Name, Destination)>,
+}
+
+/// The customer's own part of a call.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Application {
+    /// Instructions for calls.
+    pub voice: Option<Script>,
+    /// Instructions for messages.
+    pub messaging: Option<Script>,
+    /// Whose availability the request for instructions tells (B34).
+    pub clients: Vec<Name>,
+}
+
+/// Where instructions are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Script {
+    /// An absolute URL; its fragment may override the limits of the request.
+    pub url: String,
+    /// Where they are when that fails.
+    pub fallback_url: Option<String>,
+}
+
+/// A name that stands for several identities (B8).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Destination {
+    /// Each once.
+    pub members: Vec<Name>,
+    /// Which of those that can be rung are.
+    pub choose: Choose,
+}
+
+/// Which members of a destination are rung.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Choose {
+    /// All that can be.
+    #[default]
+    All,
+    /// The first that can be.
+    InOrder,
+    /// The one with the fewest calls handled (B9).
+    LeastLoaded,
 }
 
 impl AccountSettings {
@@ -104,6 +194,11 @@ impl Default for Settings {
             max_sockets_per_account: 10_000,
             connects_per_second: 1_000,
             allowed_origins: Vec::new(),
+            call_resource: "calls".into(),
+            unavailable: Unavailable::default(),
+            egress: Vec::new(),
+            node: "a".into(),
+            peers: None,
         }
     }
 }

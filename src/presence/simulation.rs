@@ -115,7 +115,8 @@ impl World {
             device: Ok(name(device)),
             app: name("app"),
             socket: SocketId(self.sockets),
-            may_ring: true,
+            may_receive: true,
+            has_audio: true,
             may_give: true,
             token: Some(TokenEnd {
                 at: at.now + Duration::from_millis(token_ms),
@@ -218,7 +219,8 @@ impl World {
             let registry = &mut state.registry;
             registry.report(session, Report::of(Status::Busy), Source::Socket, at);
             registry.lose(session, at);
-            registry.begin_call(session, at);
+            assert!(!registry.reserve(session, at));
+            registry.release(session, at);
             assert!(!registry.leave(session, Source::Socket, at));
             assert_eq!(registry.version(), before, "a dead epoch changes nothing");
         });

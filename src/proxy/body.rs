@@ -78,6 +78,8 @@ enum Payload {
     /// What the gate says itself.
     Own(Option<Bytes>),
     Answer(Answer),
+    /// An answer of which a part was read before; boxed, as few are.
+    Behind(Box<(Option<Bytes>, Answer)>),
     /// What a plugin says, as it says it.
     Plugin(Box<dyn Stream>),
 }
@@ -224,6 +226,21 @@ impl ResponseBody {
         .await;
     }
 
+    /// The request's context, for another body.
+    pub(super) fn take_context(&mut self) -> Option<Box<Context>> {
+        self.context.take()
+    }
+
+    /// What is left of an upstream's answer, behind what was read of it.
+    pub(super) fn behind(mut self, ahead: Bytes) -> Self {
+        let context = self.context.take();
+        let payload = match std::mem::replace(&mut self.payload, Payload::Own(None)) {
+            Payload::Answer(answer) => Payload::Behind(Box::new((Some(ahead), answer))),
+            other => other,
+        };
+        Self { payload, context }
+    }
+
     /// What a plugin says bit by bit.
     pub(super) fn stream(stream: Box<dyn Stream>, context: Box<Context>) -> Self {
         Self {
@@ -259,6 +276,13 @@ impl Body for ResponseBody {
                 let frame = ready!(answer.poll_frame(cx));
                 (frame, answer.nears_completion())
             }
+            Payload::Behind(held) => {
+                if let Some(ahead) = held.0.take() {
+                    // It was counted when it was read.
+                    return Poll::Ready(Some(Ok(Frame::data(ahead))));
+                }
+                (ready!(held.1.poll_frame(cx)), false)
+            }
             Payload::Plugin(stream) => {
                 let piece = ready!(stream.poll_next(cx));
                 (piece.map(|bytes| Ok(Frame::data(bytes))), false)
@@ -283,6 +307,7 @@ impl Body for ResponseBody {
         match &self.payload {
             Payload::Own(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
             Payload::Answer(answer) => answer.is_over(),
+            Payload::Behind(held) => held.0.is_none() && held.1.is_over(),
             Payload::Plugin(_) => false,
         }
     }
@@ -293,7 +318,7 @@ impl Body for ResponseBody {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
             }
             Payload::Answer(answer) => answer.decoder.size_hint(),
-            Payload::Plugin(_) => SizeHint::default(),
+            Payload::Behind(_) | Payload::Plugin(_) => SizeHint::default(),
         }
     }
 }
@@ -303,8 +328,10 @@ impl Drop for ResponseBody {
         let Some(mut context) = self.context.take() else {
             return;
         };
-        let Payload::Answer(answer) = &mut self.payload else {
-            return;
+        let answer = match &mut self.payload {
+            Payload::Answer(answer) => answer,
+            Payload::Behind(held) => &mut held.1,
+            Payload::Own(_) | Payload::Plugin(_) => return,
         };
         if answer.is_over() {
             return;

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 
 use super::connection::Connection;
 use super::gate::{Local, Names, Route, Target};
-use super::plugin::Plugin;
+use super::plugin::{Edit, Plugin};
 use super::settings::StreamPolicy;
 use super::upstream::Upstream;
 use crate::admission::{LeaseId, LeaseTerms, Outcome, Permit, Ticket, UpstreamId};
@@ -134,6 +134,11 @@ impl Context {
             Target::Plugin(plugin) if self.rerouted.is_none() => Some(plugin),
             _ => None,
         }
+    }
+
+    /// What edits the answers of its resource.
+    pub(super) fn edit(&self) -> Option<&Arc<dyn Edit>> {
+        self.route()?.0.edit.as_ref()
     }
 
     /// Enters the request among the live ones as one that waits.

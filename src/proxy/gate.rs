@@ -12,10 +12,10 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 
-use super::plugin::Plugin;
+use super::plugin::{Edit, Plugin};
 use super::settings::{Departed, ResourceSettings, Settings, StreamPolicy};
 use super::upstream::Upstream;
-use crate::admission::{Leases, Policy, Registry, UpstreamId};
+use crate::admission::{Leases, Policy, Registry, ResourceId, UpstreamId};
 use crate::classify::Rules;
 use crate::clock::Clock;
 use crate::telemetry::{AccessLog, Entered, GateStats, Live, ResourceStats, ResourceTable};
@@ -45,6 +45,7 @@ pub struct Route {
     pub(super) stream: StreamPolicy,
     pub(super) departed: Departed,
     pub(super) completion: Option<Duration>,
+    pub(super) edit: Option<Arc<dyn Edit>>,
     pub(super) stats: Arc<ResourceStats>,
 }
 
@@ -72,6 +73,12 @@ impl Target {
 }
 
 impl Generation {
+    /// How long work of a resource may hold its place after its answer, if the configuration bounds it.
+    #[must_use]
+    pub fn hold_up_to(&self, of: ResourceId) -> Option<Duration> {
+        self.routes.get(usize::from(of.0))?.completion
+    }
+
     /// Healthy endpoints of one upstream.
     #[must_use]
     pub fn healthy_endpoints(&self, of: UpstreamId) -> usize {
@@ -89,8 +96,15 @@ impl Route {
             stream: settings.stream,
             departed: settings.departed,
             completion: settings.completion,
+            edit: None,
             stats: table.of(&settings.name),
         }
+    }
+
+    /// The same with an editor of its answers, or without.
+    #[must_use]
+    pub fn edited_by(self, edit: Option<Arc<dyn Edit>>) -> Self {
+        Self { edit, ..self }
     }
 }
 

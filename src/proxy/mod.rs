@@ -9,6 +9,7 @@ mod body;
 mod connection;
 mod context;
 mod decode;
+mod edit;
 mod endpoint;
 mod forward;
 mod gate;
@@ -36,6 +37,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::future::Either;
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
@@ -223,11 +225,11 @@ async fn admitted(
         .route()
         .map_or(Departed::Close, |(route, _)| route.departed);
     let Departed::Finish(bound) = departed else {
-        return exchange(context, head, seen, body).await;
+        return carry(context, head, seen, body).await;
     };
     let (mut answer, waiting) = oneshot::channel();
     tokio::spawn(async move {
-        let mut exchange = std::pin::pin!(exchange(context, head, seen, body));
+        let mut exchange = std::pin::pin!(carry(context, head, seen, body));
         tokio::select! {
             // Should nobody be there any more, the response's drop drains it, with the place held.
             response = &mut exchange => drop(answer.send(response)),
@@ -243,6 +245,20 @@ async fn admitted(
         *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
         response
     })
+}
+
+/// The exchange, with what edits its answer where there is something.
+fn carry(
+    context: Box<Context>,
+    head: Parts,
+    seen: Seen,
+    body: RequestBody,
+) -> impl Future<Output = Response<ResponseBody>> + Send {
+    match context.edit().cloned() {
+        None => Either::Left(exchange(context, head, seen, body)),
+        // Boxed, as every request carries the room for it.
+        Some(edit) => Either::Right(Box::pin(edit::exchange(edit, context, head, seen, body))),
+    }
 }
 
 async fn exchange(

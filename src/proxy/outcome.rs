@@ -41,6 +41,8 @@ pub(super) enum Refusal {
     BodyTooLarge,
     /// The client stopped sending its body.
     ClientTimeout,
+    /// The request is not signed by whom it must come from.
+    SignatureInvalid,
     /// No resource matches, and there is no default upstream.
     NoResource,
     /// No connection to the upstream.
@@ -60,6 +62,7 @@ impl Refusal {
             Self::Limit(rejection) => rejection.status,
             Self::Fault(fault) => fault.status(),
             Self::HeadInvalid(_) | Self::BodyInvalid => 400,
+            Self::SignatureInvalid => 403,
             Self::ClientTimeout => 408,
             Self::BodyTooLarge => 413,
             Self::NoResource => 404,
@@ -78,6 +81,7 @@ impl Refusal {
             Self::BodyInvalid => "body_invalid",
             Self::BodyTooLarge => "body_too_large",
             Self::ClientTimeout => "client_timeout",
+            Self::SignatureInvalid => "signature_invalid",
             Self::NoResource => "no_resource",
             Self::UpstreamUnreachable => "upstream_unreachable",
             Self::UpstreamBroke => "upstream_broke",
@@ -104,6 +108,9 @@ impl Refusal {
             Self::BodyInvalid => "the request's body is not framed as its head says",
             Self::BodyTooLarge => "the request's body is longer than this gate accepts",
             Self::ClientTimeout => "the request's body stopped arriving",
+            Self::SignatureInvalid => {
+                "the request is not signed for this address with the account's auth token"
+            }
             Self::NoResource => "nothing here answers to this method and path",
             Self::UpstreamUnreachable => "the service behind this gate cannot be reached",
             Self::UpstreamBroke => {
@@ -135,6 +142,7 @@ impl Refusal {
             Self::Fault(Fault::Unauthorized) => 16,
             Self::Fault(_) | Self::HeadInvalid(_) | Self::BodyInvalid | Self::BodyTooLarge => 3,
             Self::UpstreamTimeout | Self::ClientTimeout => 4,
+            Self::SignatureInvalid => 7,
             Self::NoResource => 12,
             Self::PluginBroke => 13,
             Self::UpstreamUnreachable | Self::UpstreamBroke => 14,
@@ -152,6 +160,7 @@ impl Refusal {
                 | Self::BodyInvalid
                 | Self::BodyTooLarge
                 | Self::ClientTimeout
+                | Self::SignatureInvalid
         )
     }
 }

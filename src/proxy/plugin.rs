@@ -1,6 +1,6 @@
 //! What is mounted inside the gate instead of behind it: a request in, a response or an upgrade out.
 //!
-//! A plugin is an upstream without a socket. Its requests were classified and admitted like any other, their permit sits in the
+//! A plugin is an upstream without a socket. An editor is no upstream: it stands beside a route, and sees what passes on it. Its requests were classified and admitted like any other, their permit sits in the
 //! response's body or in the upgraded connection, and are recorded at the end like any other. A panic of a plugin costs one
 //! request: it is answered with 500, or its connection ends. Never sees the permit, nor how the gate forwards.
 
@@ -27,6 +27,7 @@ use super::headers::Seen;
 use super::outcome::Refusal;
 use super::respond;
 use super::upload::{RequestBody, UploadFault};
+use crate::admission::Rejection;
 
 /// A client that takes nothing of a plugin's answer for so long has stalled: as long as an upstream's `idle_timeout`, unless said.
 const STALL_MAX: Duration = Duration::from_secs(60);
@@ -38,6 +39,18 @@ pub type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 pub trait Plugin: fmt::Debug + Send + Sync + 'static {
     /// Answers one request. Dropping the future is how the plugin learns that the client has left.
     fn serve(&self, request: Request) -> Boxed<Response>;
+}
+
+/// What judges the requests of a resource, and edits the documents that answer them.
+pub trait Edit: fmt::Debug + Send + Sync + 'static {
+    /// Whether a request comes from whom it must; `body` is all of its body.
+    fn is_genuine(&self, head: &Parts, body: &[u8]) -> bool;
+
+    /// What the client gets instead of a document; `None` if it gets that.
+    fn edit(&self, document: &[u8]) -> Option<Bytes>;
+
+    /// An answer went by that is no document, or too long for one.
+    fn pass_by(&self);
 }
 
 /// A request that was admitted.
@@ -120,6 +133,8 @@ pub struct Response {
     pub payload: Payload,
     /// The connection changes hands: the protocol, and what happens then.
     pub upgrade: Option<(HeaderValue, OnSocket)>,
+    /// A limit has no place for what the request asks for: the gate says so in its own words, and all else is left out.
+    refusal: Option<Box<Rejection>>,
 }
 
 impl fmt::Debug for Response {
@@ -139,6 +154,16 @@ impl Response {
             headers: HeaderMap::new(),
             payload: Payload::Whole(body.into()),
             upgrade: None,
+            refusal: None,
+        }
+    }
+
+    /// The gate's own answer to what a limit has no place for.
+    #[must_use]
+    pub fn refused(rejection: Box<Rejection>) -> Self {
+        Self {
+            refusal: Some(rejection),
+            ..Self::new(StatusCode::TOO_MANY_REQUESTS, "")
         }
     }
 }
@@ -166,6 +191,9 @@ pub(super) async fn answer(
         tracing::error!("the plugin panicked; its request is answered with 500");
         return respond::refuse(context, &Refusal::PluginBroke, seen.is_grpc);
     };
+    if let Some(rejection) = served.refusal {
+        return respond::refuse(context, &Refusal::Limit(rejection), seen.is_grpc);
+    }
     let now = context.local.gate.clock.now();
     let policy = context.route().map(|(route, _)| route.stream);
     let policy = policy.unwrap_or_default();

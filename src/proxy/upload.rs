@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::task::{Context as TaskContext, Poll, ready};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
@@ -193,6 +193,32 @@ impl RequestBody {
             Poll::Pending
         })
         .await
+    }
+}
+
+impl RequestBody {
+    /// Reads the body to its end and keeps it to be sent on, if that comes within so many bytes.
+    pub(super) async fn hold(&mut self, max: usize) -> Result<Bytes, UploadFault> {
+        let Some(sending) = self.0.as_mut() else {
+            return Ok(Bytes::new());
+        };
+        let (mut whole, mut trailers) = (BytesMut::new(), None);
+        while let Some(frame) = std::future::poll_fn(|cx| sending.poll_frame(cx)).await {
+            let Ok(frame) = frame else {
+                return Err(sending.upload.fault().unwrap_or(UploadFault::Broken));
+            };
+            match frame.into_data() {
+                Ok(data) if whole.len() + data.len() > max => return Err(UploadFault::TooLarge),
+                Ok(data) => whole.extend_from_slice(&data),
+                Err(frame) => trailers = Some(frame),
+            }
+        }
+        // One piece again, however many it came in.
+        let whole = whole.freeze();
+        let data = Some(&whole).filter(|whole| !whole.is_empty());
+        sending.ahead.extend(data.cloned().map(Frame::data));
+        sending.ahead.extend(trailers);
+        Ok(whole)
     }
 }
 

@@ -18,5 +18,7 @@ pub use audit::Auditor;
 pub use collector::{Sources, UpstreamHealth, exposition};
 pub use live::{Entered, Live, Request, RequestId, State};
 pub use metrics::{DecisionWord, GateStats, ReloadResult, ResourceStats, ResourceTable, Totals};
-pub use presence::{PresenceStats, PresenceUse, WebhookOutcome};
+pub use presence::{
+    CallEnd, CallPhase, EditResult, PresenceStats, PresenceUse, WebhookKind, WebhookOutcome,
+};
 pub use record::Record;

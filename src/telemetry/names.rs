@@ -178,14 +178,35 @@ pub const PRESENCE_NAIVE: (&str, &str) = (
     "tidegate_presence_naive_messages_total",
     "Messages that telling each watcher each change by itself would have taken.",
 );
+/// Calls in progress.
+pub const CALLS: (&str, &str) = (
+    "tidegate_calls",
+    "Calls in progress, by what they do: fetching instructions, dialing, in_call.",
+);
+/// Calls that ended.
+pub const CALLS_ENDED: (&str, &str) = (
+    "tidegate_calls_total",
+    "Calls that ended, by their final status.",
+);
+/// Parameters that are not a client's to say.
+pub const CALL_PARAMETERS_DROPPED: (&str, &str) = (
+    "tidegate_call_parameters_dropped_total",
+    "Parameters of callers that were dropped: reserved names, or more than may be.",
+);
 /// Webhooks.
 pub const WEBHOOK: (&str, &str) = (
     "tidegate_webhook_seconds",
     "Seconds from a webhook's first try to its end, by kind and outcome.",
 );
 
+/// Documents on their way.
+pub const TWIML_EDITS: (&str, &str) = (
+    "tidegate_twiml_edits_total",
+    "Answers of resources whose documents are edited by presence, and requests refused there, by what became of them.",
+);
+
 /// All names above, for the test and the docs.
-pub const ALL: [&str; 38] = [
+pub const ALL: [&str; 42] = [
     REQUESTS.0,
     SHADOW.0,
     CANDIDATE_REQUESTS.0,
@@ -223,7 +244,11 @@ pub const ALL: [&str; 38] = [
     PRESENCE_CHANGES.0,
     PRESENCE_MESSAGES.0,
     PRESENCE_NAIVE.0,
+    CALLS.0,
+    CALLS_ENDED.0,
+    CALL_PARAMETERS_DROPPED.0,
     WEBHOOK.0,
+    TWIML_EDITS.0,
 ];
 
 /// Every word that the label `reason` may hold; the first is for requests that were forwarded and answered.

@@ -159,3 +159,22 @@ async fn the_demo_runs_and_sums_up() {
         assert!(text.contains(word), "{word} in {text}");
     }
 }
+
+// CLI: the demo of calls needs nothing either, says where its pages are, and leaves nothing behind.
+#[tokio::test]
+async fn the_demo_of_calls_says_where_its_pages_are() {
+    let start = now();
+    let demo = tidegate(&["demo", "--calls", "--for", "500ms"]).await;
+    assert_eq!(demo.code, 0, "{demo:?}");
+    assert!(start.elapsed().as_secs() < 15, "{:?}", start.elapsed());
+    for word in [
+        "https://127.0.0.1:",
+        "/alice",
+        "/bob",
+        "calls: 0, answered: 0",
+    ] {
+        assert!(demo.stdout.contains(word), "{word} in {}", demo.stdout);
+    }
+    let both = tidegate(&["demo", "--calls", "--without-limits"]).await;
+    assert_eq!(both.code, 2, "{both:?}");
+}

@@ -3,10 +3,13 @@
 //! The gate is the real one, started from YAML as an operator would write it; the origin and the load
 //! are there only to be looked at, and measure nothing but themselves. Four accounts behave, one
 //! offers more than the origin can serve; with the limits on, only that one is refused. Listens on the
-//! loopback interface alone, on free ports, and reads and writes no file.
+//! loopback interface alone, on free ports, and reads and writes no file. `--calls` shows another part
+//! of it, in `calls`.
 
+mod calls;
 mod load;
 mod origin;
+mod server;
 mod table;
 mod tally;
 
@@ -58,6 +61,10 @@ pub struct Args {
     /// The same load with the limits off, to see the difference
     #[arg(long)]
     pub without_limits: bool,
+
+    /// Instead of all that: two pages that call each other through the presence plugin, in your browser
+    #[arg(long, conflicts_with_all = ["rate", "without_limits"])]
+    pub calls: bool,
 }
 
 /// A gate that runs.
@@ -93,6 +100,9 @@ pub async fn run(
     out: &mut dyn Write,
     start_gate: impl FnOnce(&str) -> anyhow::Result<Gate>,
 ) -> anyhow::Result<()> {
+    if args.calls {
+        return calls::run(args, out, start_gate).await;
+    }
     let clock = Clock::default();
     let origin = Origin::start(clock.clone(), WORKERS).await?;
     let yaml = configuration(origin.address(), !args.without_limits);

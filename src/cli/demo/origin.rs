@@ -5,25 +5,19 @@
 //! sends more makes everybody wait: just what many a real API does. Service times come from a seeded
 //! sequence, so that two runs are alike. Never looks at accounts: it trusts whoever stands in front.
 
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use anyhow::Context as _;
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
-use tokio::task::{JoinHandle, JoinSet};
 
+use super::server::{Answer, Server};
 use super::tally::Histogram;
 use crate::clock::Clock;
 
@@ -31,13 +25,8 @@ use crate::clock::Clock;
 /// what its limit lets through beside the others (10 + 3).
 pub(super) const WORKERS: usize = 16;
 
-/// Connections at once: more than the gate opens for this load, fewer than the 1,024 files that a
-/// process may commonly have open.
-const CONNECTIONS: usize = 512;
 /// Bytes of a request's body; a call's form has some dozens.
 const BODY_BYTES: usize = 64 * 1024;
-/// After a failed accept (no more files), before the next try.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 const MEDIAN_SECONDS: f64 = 0.040;
 /// The spread of the logarithm: two thirds of all requests take 30 to 54 ms.
@@ -47,9 +36,8 @@ const SEED: u64 = 0x7469_6465;
 /// A running origin; dropping it closes its socket and its connections.
 #[derive(Debug)]
 pub(super) struct Origin {
-    address: SocketAddr,
+    server: Server,
     workshop: Arc<Workshop>,
-    accepting: JoinHandle<()>,
 }
 
 #[derive(Debug)]
@@ -63,29 +51,19 @@ struct Workshop {
 impl Origin {
     /// Starts on a free port of the loopback interface, with so many workers.
     pub(super) async fn start(clock: Clock, workers: usize) -> anyhow::Result<Self> {
-        let listener = TcpListener::bind(("127.0.0.1", 0))
-            .await
-            .context("no port for the demo's origin")?;
-        let address = listener
-            .local_addr()
-            .context("the demo's origin has no address")?;
         let workshop = Arc::new(Workshop {
             clock,
             workers: Semaphore::new(workers),
             served: AtomicU64::new(0),
             service: Mutex::default(),
         });
-        let accepting = tokio::spawn(accept(listener, Arc::clone(&workshop)));
-        Ok(Self {
-            address,
-            workshop,
-            accepting,
-        })
+        let server = Server::start(Arc::clone(&workshop)).await?;
+        Ok(Self { server, workshop })
     }
 
     /// Where it listens.
     pub(super) fn address(&self) -> SocketAddr {
-        self.address
+        self.server.address()
     }
 
     /// How long its workers took, without the wait for one: the best that any caller can see.
@@ -94,40 +72,9 @@ impl Origin {
     }
 }
 
-impl Drop for Origin {
-    fn drop(&mut self) {
-        self.accepting.abort();
-    }
-}
-
-async fn accept(listener: TcpListener, workshop: Arc<Workshop>) {
-    let mut connections = JoinSet::new();
-    loop {
-        while connections.try_join_next().is_some() {}
-        if connections.len() >= CONNECTIONS {
-            connections.join_next().await;
-            continue;
-        }
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                connections.spawn(serve(stream, Arc::clone(&workshop)));
-            }
-            Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
-        }
-    }
-}
-
-async fn serve(stream: TcpStream, workshop: Arc<Workshop>) {
-    let answer_one = service_fn(|request| {
-        let workshop = Arc::clone(&workshop);
-        async move { Ok::<_, Infallible>(answer(request, &workshop).await) }
-    });
-    // Without Nagle's delay: an answer is one small segment. A connection that breaks is its client's loss.
-    if stream.set_nodelay(true).is_ok() {
-        let served = http1::Builder::new()
-            .serve_connection(TokioIo::new(stream), answer_one)
-            .await;
-        drop(served);
+impl Answer for Arc<Workshop> {
+    async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        answer(request, self).await
     }
 }
 

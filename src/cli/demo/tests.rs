@@ -48,6 +48,8 @@ fn the_noisy_account_sends_400_a_second_unless_told_otherwise() {
     assert_eq!((told.rate, told.without_limits), (50, true));
     assert_eq!(told.run_for, Some(Duration::from_secs(20)));
     assert!(args(&["--rate", "0"]).is_err());
+    assert!(args(&["--calls", "--for", "20s"]).unwrap().calls);
+    assert!(args(&["--calls", "--rate", "50"]).is_err());
 }
 
 #[test]
@@ -83,6 +85,7 @@ async fn a_demo_ends_by_itself_with_a_table_and_a_verdict() {
         run_for: Some(Duration::from_millis(700)),
         rate: 40,
         without_limits: false,
+        calls: false,
     };
     let mut out = Vec::new();
     run(&args, &mut out, |yaml| Ok(no_gate(yaml)))

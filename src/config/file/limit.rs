@@ -5,10 +5,10 @@ use std::fmt;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
-use serde::de::{Deserializer, Error, MapAccess, Visitor};
+use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 
 use super::resource::Priority;
-use super::scalar::{At, NumberOr, Scalar, Unbuilt};
+use super::scalar::{At, NumberOr, Scalar};
 
 /// How much may be in flight for a key.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -317,7 +317,7 @@ impl<'de> Deserialize<'de> for Per {
                 let (dimension, name) = map
                     .next_entry()?
                     .ok_or_else(|| A::Error::custom(format!("expected {only_one}")))?;
-                if map.next_entry::<String, Unbuilt>()?.is_some() {
+                if map.next_entry::<String, IgnoredAny>()?.is_some() {
                     return Err(A::Error::custom(format!("expected {only_one}")));
                 }
                 Ok(Per {

@@ -5,6 +5,7 @@
 //! logic here, and never serde's `flatten`, `untagged` or internal tags: they lose the places that diagnostics point at.
 
 mod accounts;
+mod calls;
 mod candidate;
 mod limit;
 mod operate;
@@ -18,13 +19,18 @@ mod upstream;
 pub(super) use accounts::{
     Accounts, Algorithm, BasicAuth, ClientCertificate, Group, Identify, Key,
 };
+pub(super) use calls::{
+    Application, ChooseWord, Destination, Egress, Peers, Script, UnavailableWord,
+};
 pub(super) use candidate::Candidate;
 pub(super) use limit::{
     Adaptive, Admit, Count, Follow, Leases, Limit, Mode, MovingMax, Order, Per, Queue, Slow, Step,
 };
 pub(super) use operate::{AccessLog, Admin, LogFormat, Notify, Store};
 pub(super) use presence::{ApiWord, Presence, PresenceAccount, PresenceKey, StatusWord, Webhook};
-pub(super) use resource::{Departed, Match, Priority, Resource, Stream};
+pub(super) use resource::{
+    Departed, DialByPresence, EditOrderWord, Match, Priority, Resource, Stream,
+};
 pub(super) use retries::Retries;
 pub(super) use scalar::{At, Named, NumberOr, OffOr, OneOrMany, Scalar, Secret, SecretList};
 pub(super) use server::{HeaderNames, Listener, Server, Tls};

@@ -3,7 +3,8 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::scalar::{At, Scalar, SecretList, Unbuilt, present};
+use super::calls::{Application, Destination, Egress, Peers, UnavailableWord};
+use super::scalar::{At, Named, Scalar, SecretList, present};
 
 /// The presence plugin.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -34,9 +35,10 @@ pub(in crate::config) struct Presence {
     /// Default: `[available, busy, do_not_disturb, away, unavailable, offline]`. Example: `[busy, do_not_disturb, available, away,
     /// unavailable, offline]`.
     pub(in crate::config) order: Option<At<Vec<At<StatusWord>>>>,
-    /// The resource that a call's permit counts as. Not built yet.
+    /// The resource that a call's permit counts as: one of `resources`, where it may be given a priority, a cost and `completion`, or else
+    /// one that is there by itself and that limits name like any other. A limit that covers it cannot `reroute`.
     ///
-    /// Default: `calls`. Example: `calls`.
+    /// Default: `calls`. Range: 1 to 64 lower-case letters, digits, `-`, `_` and `.`; not `other` or `presence`. Example: `voice`.
     pub(in crate::config) call_resource: Option<At<String>>,
     /// Calls and ringings of one device at once; one that has as many is not rung.
     ///
@@ -52,11 +54,10 @@ pub(in crate::config) struct Presence {
     ///
     /// Default: `false`. Example: `true`.
     pub(in crate::config) ring_away: Option<bool>,
-    /// What a caller hears when the instructions end with nobody reached: `busy`, `text` or `message`. Not built yet.
+    /// What a caller hears when the instructions end with nobody reached.
     ///
-    /// Default: `busy`. Example: `busy`.
-    #[schemars(extend("x-kind" = "word"))]
-    pub(in crate::config) unavailable: Option<At<Scalar>>,
+    /// Default: `busy`. Example: `text`.
+    pub(in crate::config) unavailable: Option<UnavailableWord>,
     /// Open sockets at once. Each is a client connection too, so `server.max_connections` must leave room for them.
     ///
     /// Default: `100000`. Range: 1 to 1,000,000. Example: `5000`.
@@ -73,23 +74,25 @@ pub(in crate::config) struct Presence {
     /// Default: `1000`. Range: 1 to 1,000,000. Example: `200`.
     #[schemars(extend("x-kind" = "number"))]
     pub(in crate::config) connects_per_second: Option<At<Scalar>>,
-    /// Networks that the addresses of instructions and callbacks may lead to beside public ones. Not built yet.
+    /// Where the addresses in instructions may lead to. Those of this file are allowed anyway.
     ///
     /// Default: `{ allow: [] }`, public addresses only. Example: `{ allow: ["10.0.0.0/8"] }`.
-    pub(in crate::config) egress: Option<At<Unbuilt>>,
+    #[serde(default, deserialize_with = "present")]
+    pub(in crate::config) egress: Option<Egress>,
     /// Origins of the pages that may use the API and open sockets: scheme, host, and the port if it is not the scheme's own.
     ///
     /// Default: `[]`, any: it is the token that authorizes, never a cookie. Range: up to 1,000. Example: `["https://app.example.com"]`.
     #[serde(default, deserialize_with = "present")]
     pub(in crate::config) allowed_origins: Option<At<Vec<At<String>>>>,
-    /// The name of this Tidegate among its peers. Not built yet.
+    /// The name of this Tidegate among its peers.
     ///
-    /// Default: none. Example: `a`.
+    /// Default: `a`; required with `peers`. Range: 1 to 32 letters, digits, `-` and `_`. Example: `b`.
     pub(in crate::config) node: Option<At<String>>,
-    /// Other Tidegates that are asked for devices registered there. Not built yet.
+    /// Other Tidegates that are asked for devices registered there.
     ///
     /// Default: none. Example: `{ secret: { env: PEER_SECRET }, nodes: [{ name: b, url: "https://127.0.0.1:8443" }] }`.
-    pub(in crate::config) peers: Option<At<Unbuilt>>,
+    #[serde(default, deserialize_with = "present")]
+    pub(in crate::config) peers: Option<At<Peers>>,
 }
 
 /// One tenant. It needs an `auth_token` or a key.
@@ -114,18 +117,23 @@ pub(in crate::config) struct PresenceAccount {
     /// SK_SECRET } }]`.
     #[serde(default, deserialize_with = "present")]
     pub(in crate::config) keys: Option<At<Vec<PresenceKey>>>,
-    /// What runs when a client calls out through an application, by its identifier. Not built yet.
+    /// What runs when a client calls out through an application, by its identifier: `AP` and 32 hexadecimal digits.
     ///
-    /// Default: none. Example: `{ AP00000000000000000000000000000001: { voice: { url: "http://127.0.0.1:4000/voice" } } }`.
-    pub(in crate::config) applications: Option<At<Unbuilt>>,
-    /// What runs when a number is called. Not built yet.
+    /// Default: none. Range: up to 1,000. Example: `{ AP00000000000000000000000000000001: { voice: { url: "http://127.0.0.1:4000/voice" } }
+    /// }`.
+    #[serde(default, deserialize_with = "present")]
+    pub(in crate::config) applications: Option<At<Named<Application>>>,
+    /// What runs when a number is called, by the number: `+` and 2 to 15 digits, in quotation marks. In the form of `applications`.
     ///
-    /// Default: none. Example: `{ "+14155550100": { voice: { url: "http://127.0.0.1:4000/voice" } } }`.
-    pub(in crate::config) numbers: Option<At<Unbuilt>>,
-    /// Names that stand for several identities. Not built yet.
+    /// Default: none. Range: up to 1,000. Example: `{ "+14155550100": { voice: { url: "http://127.0.0.1:4000/voice" } } }`.
+    #[serde(default, deserialize_with = "present")]
+    #[schemars(extend("x-form" = "presence.accounts[].applications.NAME"))]
+    pub(in crate::config) numbers: Option<At<Named<Application>>>,
+    /// Names that stand for several identities and are dialled like one: `<Client>sales</Client>`.
     ///
-    /// Default: none. Example: `{ sales: { members: [alice, bob], choose: all } }`.
-    pub(in crate::config) destinations: Option<At<Unbuilt>>,
+    /// Default: none. Range: up to 1,000. Example: `{ sales: { members: [alice, bob], choose: all } }`.
+    #[serde(default, deserialize_with = "present")]
+    pub(in crate::config) destinations: Option<At<Named<Destination>>>,
     /// Who is told about changes of presence.
     ///
     /// Default: nobody. Range: up to 10. Example: `[{ url: "http://127.0.0.1:4000/presence" }]`.

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::scalar::{At, Named, NumberOr, OneOrMany, Scalar};
+use super::scalar::{At, Named, NumberOr, OneOrMany, Scalar, present};
 
 /// One kind of thing that requests act on.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -13,14 +13,15 @@ pub(in crate::config) struct Resource {
     ///
     /// Required. Range: 1 to 64 lower-case letters, digits, `-`, `_` and `.`; not `other` or `presence`. Example: `calls`.
     pub(in crate::config) name: At<String>,
-    /// What its requests look like; everything that is set must fit.
+    /// What its requests look like; everything that is set must fit. Only the `call_resource` of the section `presence` may leave it away:
+    /// no request is of that resource then, only calls are.
     ///
-    /// Required. Example: `{ methods: [POST], path: "/accounts/{account}/calls" }`.
-    #[serde(rename = "match")]
-    pub(in crate::config) matches: Match,
+    /// Required, but for the resource of calls. Example: `{ methods: [POST], path: "/accounts/{account}/calls" }`.
+    #[serde(rename = "match", default, deserialize_with = "present")]
+    pub(in crate::config) matches: Option<Match>,
     /// Where its requests go: one of the upstreams, or `presence` for the presence plugin.
     ///
-    /// Default: the default upstream. Example: `api`.
+    /// Default: the default upstream; without `match` the plugin. Example: `api`.
     pub(in crate::config) upstream: Option<At<String>>,
     /// How many places a request takes in each limit. `{ per: 100ms, most: 10 }` takes one for each so long that such requests held their
     /// places of late, on average; it is meant for limits on starts and completions, which else take long work for short.
@@ -50,6 +51,56 @@ pub(in crate::config) struct Resource {
     ///
     /// Default: `false`. Example: `true`.
     pub(in crate::config) exempt: Option<bool>,
+    /// Edits the documents that answer its requests, on their way. Requests that do not carry the vendor's signature are answered 403
+    /// before the upstream sees anything of them, and a body over 64 KiB 413.
+    ///
+    /// Default: answers are passed on as they are. Example: `{ dial_by_presence: { account: AC0123456789abcdef0123456789abcdef,
+    /// public_url: "https://app.example.com", fallback: nobody.xml } }`.
+    #[serde(default, deserialize_with = "present")]
+    pub(in crate::config) edit: Option<At<Edit>>,
+}
+
+/// How documents are edited.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct Edit {
+    /// Takes out of each `<Dial>` of a TwiML document the `<Client>`s that it would be no use to ring: those stay who report
+    /// `available`, by whatever channel, and are in no call. All else stays byte for byte.
+    ///
+    /// Required. Example: `{ account: AC0123456789abcdef0123456789abcdef, public_url: "https://app.example.com", fallback: nobody.xml }`.
+    pub(in crate::config) dial_by_presence: DialByPresence,
+}
+
+/// Cuts clients that cannot be rung.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct DialByPresence {
+    /// The account whose clients are dialled; its `auth_token` verifies the signatures of requests.
+    ///
+    /// Required. One of `presence.accounts`. Example: `AC0123456789abcdef0123456789abcdef`.
+    pub(in crate::config) account: At<String>,
+    /// Where the vendor believes this gate to be: what stands before a request's path in the URL that was signed.
+    ///
+    /// Required. Range: `http` or `https`, without query and fragment. Example: `https://app.example.com`.
+    pub(in crate::config) public_url: At<String>,
+    /// In what order those stand who stay.
+    ///
+    /// Default: `as_written`. Example: `idle`.
+    pub(in crate::config) order: Option<EditOrderWord>,
+    /// A file with the document that goes instead of one with a `<Dial>` that has nobody left.
+    ///
+    /// Required. Range: a document of verbs up to 64 KiB. Example: `nobody.xml`.
+    pub(in crate::config) fallback: At<String>,
+}
+
+/// In what order those stand who stay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(in crate::config) enum EditOrderWord {
+    /// As the document has them.
+    AsWritten,
+    /// Who is idle for longest comes first.
+    Idle,
 }
 
 /// A cost that is learned from how long requests hold their places; 1 until something was learned.

@@ -8,7 +8,7 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor, value};
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor, value};
 use serde_yaml::Spanned;
 
 use crate::config::diagnostic::Place;
@@ -161,28 +161,6 @@ impl JsonSchema for OneOrMany {
             { "type": "string" },
             { "type": "array", "items": { "type": "string" } },
         ] })
-    }
-}
-
-/// Anything: the settings of a feature that is not built yet.
-#[derive(Debug)]
-pub(in crate::config) struct Unbuilt;
-
-impl<'de> Deserialize<'de> for Unbuilt {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        IgnoredAny::deserialize(deserializer).map(|_| Self)
-    }
-}
-
-impl JsonSchema for Unbuilt {
-    fn inline_schema() -> bool {
-        true
-    }
-    fn schema_name() -> Cow<'static, str> {
-        "Unbuilt".into()
-    }
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "object" })
     }
 }
 

@@ -3,11 +3,13 @@
 //! A value that means nothing is replaced by its default, so that the rest can be judged: the finding alone refuses the
 //! file. Never stops at the first.
 
+use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use http::HeaderName;
+use ipnet::IpNet;
 
 use crate::config::Secrets;
 use crate::config::diagnostic::{Diagnostic, Place, Severity, Source, closest};
@@ -114,6 +116,16 @@ impl<'a> Context<'a> {
         }
         self.watched.push(full.clone());
         full
+    }
+
+    /// The bytes of a file that is read now and watched, if it is there and no longer than `max`.
+    pub(in crate::config) fn file(&mut self, path: &At<String>, max: u64) -> Option<Vec<u8>> {
+        let full = self.path(&path.value);
+        let read = source::bytes_of_file(&full, max);
+        self.watched.push(full);
+        let hint = "relative paths begin at the configuration's own directory";
+        read.map_err(|why| self.missing("file_missing", path.place, why, hint))
+            .ok()
     }
 
     /// A secret, if it is there.
@@ -245,6 +257,18 @@ impl<'a> Context<'a> {
             .hint("letters, digits and `-`, such as `x-account`");
         }
         parsed
+    }
+
+    /// A network, or one address as the network of itself.
+    pub(in crate::config) fn network(&mut self, text: &At<String>) -> Option<IpNet> {
+        let network = text.value.parse::<IpNet>().ok();
+        let network = network.or_else(|| text.value.parse::<IpAddr>().ok().map(IpNet::from));
+        if network.is_none() {
+            let message = format!("`{}` is no network", text.value);
+            self.error("bad_address", text.place, message)
+                .hint("such as `10.0.0.0/8`, `2001:db8::/32`, or one address");
+        }
+        network
     }
 
     /// Refuses lists that are longer than anyone means.

@@ -86,16 +86,8 @@ fn resource_ids(
     known: &Known<'_>,
     who: &str,
 ) -> Vec<ResourceId> {
-    let names = &known.resources.names;
-    let find = |name: &At<String>| {
-        if name.value == super::resources::OTHER {
-            return Some(names.len());
-        }
-        names.find(cx, name, "unknown_resource", who)
-    };
-    let ids = list.iter().filter_map(find);
-    ids.map(|index| ResourceId(u16::try_from(index).expect("there are at most 1,000")))
-        .collect()
+    let find = |name| known.resources.find(cx, name, who);
+    list.iter().filter_map(find).collect()
 }
 
 fn upstream_ids(

@@ -7,6 +7,7 @@ mod accounts;
 mod candidates;
 mod context;
 mod covered;
+mod edits;
 mod guaranteed;
 mod ladder;
 mod limits;
@@ -47,25 +48,27 @@ pub(super) fn resolve(cx: &mut Context<'_>, file: &File, path: &Path, hash: Stri
     let has_plugin = upstream_names.plugin().is_some();
     let accounts = accounts::accounts(cx, file.accounts.as_ref(), &keys, has_plugin);
     let section = file.resources.as_deref().unwrap_or_default();
-    let resources = resources::resources(cx, section, &upstream_names, default);
+    let calls = presence::call_resource(file.presence.as_ref(), &upstream_names);
+    let resources = resources::resources(cx, section, &upstream_names, default, calls.as_ref());
     let presence = presence::presence(cx, file.presence.as_ref());
     presence::mounts(cx, file.presence.as_ref(), &resources, &upstream_names);
+    let edits = edits::edits(cx, section, file.presence.as_ref());
     let known = Known {
         resources: &resources,
         upstreams: &upstream_names,
         default_upstream: default,
         accounts: &accounts,
     };
-    let mut limits = limits::limits(cx, file.limits.as_deref().unwrap_or_default(), &known);
+    let section = file.limits.as_deref().unwrap_or_default();
+    let mut limits = limits::limits(cx, section, &known);
+    presence::reroutes(cx, section, &limits.settings, &resources);
     let retries = retries::retries(cx, file.retries.as_ref(), &mut limits);
     let candidates = candidates::candidates(cx, file.candidates.as_ref(), &known, &mut limits);
     places.values = limits.value_places;
     places.identify = accounts.places;
     places.limits = limits.places;
     places.candidates = candidates.places;
-    places.resources = (0..resources.names.len())
-        .map(|index| resources.names.place(index))
-        .collect();
+    places.resources = resources.places();
     places.upstreams = file.upstreams.place;
     let policy = PolicySettings {
         resources: resources.policy,
@@ -87,6 +90,7 @@ pub(super) fn resolve(cx: &mut Context<'_>, file: &File, path: &Path, hash: Stri
         upstreams,
         presence,
         resources: resources.proxy,
+        edits,
         rules: classify::Settings {
             resources: resources.rules,
             identify: accounts.identify,

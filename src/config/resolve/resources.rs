@@ -8,8 +8,9 @@ use http::Method;
 use super::context::{Context, Names};
 use super::presence;
 use super::upstreams::UpstreamNames;
-use crate::admission::{Cost, LearnedCost, PolicyResource, Priority, UpstreamId};
+use crate::admission::{Cost, LearnedCost, PolicyResource, Priority, ResourceId, UpstreamId};
 use crate::classify::{Resource, ResourceMatch, Template};
+use crate::config::diagnostic::Place;
 use crate::config::file::{self, At, NumberOr, OneOrMany};
 use crate::proxy::{Departed, ResourceSettings, StreamPolicy};
 
@@ -23,39 +24,97 @@ const DAY: Duration = Duration::from_hours(24);
 /// The name of what no resource matches.
 pub(in crate::config) const OTHER: &str = "other";
 
-/// All resources in the order of their ids, each part with its own view.
+const RESERVED: &[&str] = &[OTHER, presence::NAME];
+
+/// All resources in the order of their ids, each part with its own view: those that take requests in the order of the file, `other`,
+/// and behind it, where no request comes to, what calls count as if it takes none.
 #[derive(Debug)]
 pub(super) struct Resources {
     pub(super) rules: Vec<Resource>,
     pub(super) proxy: Vec<ResourceSettings>,
     pub(super) policy: Vec<PolicyResource>,
-    pub(super) names: Names,
     pub(super) lines: Vec<usize>,
+    /// What calls count as, if there is a plugin.
+    pub(super) calls: Option<ResourceId>,
+    /// All but `other`.
+    names: Names,
+    /// How many are in front of `other`.
+    matching: usize,
 }
 
-/// Judges the section; the last resource is `other`.
+/// What resources refer to.
+struct Of<'a> {
+    upstreams: &'a UpstreamNames,
+    default_upstream: UpstreamId,
+    /// The name of what calls count as, if there is a plugin.
+    calls: Option<&'a At<String>>,
+}
+
+/// Judges the section; what `calls` names is added if it is not there.
 pub(super) fn resources(
     cx: &mut Context<'_>,
     section: &[file::Resource],
     upstreams: &UpstreamNames,
     default_upstream: UpstreamId,
+    calls: Option<&At<String>>,
 ) -> Resources {
-    let mut all = Resources {
-        rules: Vec::new(),
-        proxy: Vec::new(),
-        policy: Vec::new(),
-        names: Names::new("resource"),
-        lines: Vec::new(),
+    let of = Of {
+        upstreams,
+        default_upstream,
+        calls,
     };
     if let Some(first) = section.first() {
         cx.bound("resources", section.len(), RESOURCES_MAX, first.name.place);
     }
-    for resource in section.iter().take(RESOURCES_MAX) {
-        all.names
-            .declare(cx, &resource.name, &[OTHER, presence::NAME]);
-        let upstream = upstream(cx, resource, upstreams).unwrap_or(default_upstream);
-        if Some(upstream) == upstreams.plugin() {
-            judge_mounted(cx, resource);
+    let listed = section.iter().take(RESOURCES_MAX);
+    let (matching, others): (Vec<_>, Vec<_>) = listed.partition(|one| one.matches.is_some());
+    let mut all = Resources {
+        rules: Vec::new(),
+        proxy: Vec::new(),
+        policy: Vec::new(),
+        lines: Vec::new(),
+        calls: None,
+        names: Names::new("resource"),
+        matching: matching.len(),
+    };
+    for resource in matching {
+        all.declare(cx, resource, &of);
+    }
+    all.push_plain(OTHER, default_upstream);
+    for resource in others {
+        if !of.is_of_calls(resource) {
+            missing_match(cx, resource);
+        }
+        all.declare(cx, resource, &of);
+    }
+    if let (Some(name), Some(plugin)) = (calls, upstreams.plugin()) {
+        if !all.names.has(&name.value) {
+            all.names.declare(cx, name, RESERVED);
+            all.push_plain(&name.value, plugin);
+        }
+        let found = all.rules.iter().position(|rule| rule.name == name.value);
+        all.calls = found.map(id);
+    }
+    all
+}
+
+impl Of<'_> {
+    fn is_of_calls(&self, resource: &file::Resource) -> bool {
+        let calls = self.calls.map(|name| &name.value);
+        calls == Some(&resource.name.value)
+    }
+}
+
+impl Resources {
+    fn declare(&mut self, cx: &mut Context<'_>, resource: &file::Resource, of: &Of<'_>) {
+        self.names.declare(cx, &resource.name, RESERVED);
+        let plugin = of.upstreams.plugin();
+        // Where calls go is asked by limits of an upstream only; without requests they are all that goes there.
+        let usual = plugin.filter(|_| resource.matches.is_none() && of.is_of_calls(resource));
+        let upstream = upstream(cx, resource, of.upstreams);
+        let upstream = upstream.or(usual).unwrap_or(of.default_upstream);
+        if Some(upstream) == plugin {
+            judge_mounted(cx, resource, of.is_of_calls(resource));
         }
         let rule = rule(cx, resource, upstream);
         let settings = ResourceSettings {
@@ -65,28 +124,29 @@ pub(super) fn resources(
             departed: departed(cx, resource),
             completion: completion(cx, resource),
         };
-        all.push(rule, settings, resource.name.place.line);
+        self.push(rule, settings, resource.name.place.line);
     }
-    let rest = Resource {
-        name: OTHER.to_owned(),
-        matches: None,
-        upstream: default_upstream,
-        cost: Cost::Fixed(1),
-        priority: Priority::Normal,
-        is_exempt: false,
-    };
-    let settings = ResourceSettings {
-        name: rest.name.clone(),
-        upstream: rest.upstream,
-        stream: StreamPolicy::default(),
-        departed: Departed::default(),
-        completion: None,
-    };
-    all.push(rest, settings, 0);
-    all
-}
 
-impl Resources {
+    /// One of which the file says nothing.
+    fn push_plain(&mut self, name: &str, upstream: UpstreamId) {
+        let rule = Resource {
+            name: name.to_owned(),
+            matches: None,
+            upstream,
+            cost: Cost::Fixed(1),
+            priority: Priority::Normal,
+            is_exempt: false,
+        };
+        let settings = ResourceSettings {
+            name: rule.name.clone(),
+            upstream,
+            stream: StreamPolicy::default(),
+            departed: Departed::default(),
+            completion: None,
+        };
+        self.push(rule, settings, 0);
+    }
+
     fn push(&mut self, rule: Resource, settings: ResourceSettings, line: usize) {
         self.policy.push(PolicyResource {
             name: rule.name.clone(),
@@ -97,6 +157,42 @@ impl Resources {
         self.rules.push(rule);
         self.lines.push(line);
     }
+
+    /// The resource that `who` names.
+    pub(super) fn find(
+        &self,
+        cx: &mut Context<'_>,
+        name: &At<String>,
+        who: &str,
+    ) -> Option<ResourceId> {
+        if name.value == OTHER {
+            return Some(id(self.matching));
+        }
+        let index = self.names.find(cx, name, "unknown_resource", who)?;
+        // `other` has no name among them, and an id.
+        Some(id(index + usize::from(index >= self.matching)))
+    }
+
+    /// Those that requests are found to be, but for `other`.
+    pub(super) fn matching(&self) -> &[ResourceSettings] {
+        &self.proxy[..self.matching]
+    }
+
+    /// Where those stand.
+    pub(super) fn places(&self) -> Vec<Place> {
+        let matching = 0..self.matching;
+        matching.map(|index| self.names.place(index)).collect()
+    }
+}
+
+fn id(index: usize) -> ResourceId {
+    ResourceId(u16::try_from(index).expect("there are at most 1,000, `other`, and that of calls"))
+}
+
+fn missing_match(cx: &mut Context<'_>, resource: &file::Resource) {
+    let message = "the key `match` is required here";
+    cx.error("missing_key", resource.name.place, message)
+        .hint("such as `match: { path: /calls }`; only what calls count as, `presence.call_resource`, takes no requests");
 }
 
 fn upstream(
@@ -109,9 +205,10 @@ fn upstream(
     upstreams.find(cx, name, &who)
 }
 
-/// The plugin begins no lease, and there is no answer of its own to drain for a client that left.
-fn judge_mounted(cx: &mut Context<'_>, resource: &file::Resource) {
-    let completion = resource.completion.as_ref();
+/// The plugin begins no lease, and there is no answer of its own to drain for a client that left; but it keeps calls, as long as
+/// `completion` says.
+fn judge_mounted(cx: &mut Context<'_>, resource: &file::Resource, is_of_calls: bool) {
+    let completion = resource.completion.as_ref().filter(|_| !is_of_calls);
     let completion = completion.map(|completion| (completion.place, "completion"));
     let departed = resource.departed.as_ref();
     let departed = departed.filter(|of| matches!(of.value, file::Departed::Finish(_)));
@@ -130,7 +227,7 @@ fn judge_mounted(cx: &mut Context<'_>, resource: &file::Resource) {
 fn rule(cx: &mut Context<'_>, resource: &file::Resource, upstream: UpstreamId) -> Resource {
     Resource {
         name: resource.name.value.clone(),
-        matches: Some(matches(cx, &resource.matches)),
+        matches: resource.matches.as_ref().map(|wanted| matches(cx, wanted)),
         upstream,
         cost: cost(cx, resource),
         priority: resource.priority.map_or(Priority::Normal, priority),

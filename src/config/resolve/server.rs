@@ -1,10 +1,9 @@
 //! The sections `server`, `admin` and `access_log`.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use http::HeaderName;
-use ipnet::IpNet;
 
 use super::context::Context;
 use crate::classify::TrustedProxies;
@@ -177,21 +176,8 @@ fn trusted_proxies(cx: &mut Context<'_>, list: &[At<String>]) -> TrustedProxies 
     if let Some(first) = list.first() {
         cx.bound("trusted proxies", list.len(), LIST_MAX, first.place);
     }
-    let mut networks = Vec::new();
-    for text in list {
-        let network = text.value.parse::<IpNet>().ok();
-        match network.or_else(|| text.value.parse::<IpAddr>().ok().map(IpNet::from)) {
-            Some(network) => networks.push(network),
-            None => cx
-                .error(
-                    "bad_address",
-                    text.place,
-                    format!("`{}` is no network", text.value),
-                )
-                .hint("such as `10.0.0.0/8`, `2001:db8::/32`, or one address"),
-        }
-    }
-    TrustedProxies::new(networks)
+    let networks = list.iter().filter_map(|text| cx.network(text));
+    TrustedProxies::new(networks.collect())
 }
 
 fn headers(

@@ -4,6 +4,7 @@
 //! would be logged. Pages of other origins may ask where the configuration lets them, since a token authorizes and never a cookie.
 
 pub(in crate::presence) mod ask;
+pub(in crate::presence) mod communications;
 pub(in crate::presence) mod contacts;
 pub(in crate::presence) mod events;
 pub(in crate::presence) mod presence;
@@ -28,11 +29,15 @@ use serde_json::json;
 use crate::presence::account::Account;
 use crate::presence::fault::Fault;
 use crate::presence::name::Name;
+use crate::presence::peers;
 use crate::presence::plugin::{Live, Presence};
 use crate::presence::signal;
 use crate::presence::subscription::form::write;
 use crate::presence::viewer::Viewer;
 use crate::proxy::plugin::{BodyFault, Request, RequestBytes, Response};
+
+/// Longest body of a question: a thousand of the longest names.
+pub(in crate::presence) const QUESTION_MAX: usize = 512 * 1024;
 
 /// A request that was understood as far as its credentials.
 pub(in crate::presence) struct Call {
@@ -83,6 +88,9 @@ async fn route(
     if path == "/signal" {
         return signal::upgrade(&presence, &request);
     }
+    if let Some(node) = peer(&live, &request, presence.clock.unix_time()) {
+        return of_peer(&presence, &live, request, &node).await;
+    }
     let segments: Vec<_> = path.split('/').skip(1).collect();
     let Some(("v1", rest)) = segments.split_first().map(|(first, rest)| (*first, rest)) else {
         return Err(nothing_here());
@@ -104,14 +112,49 @@ async fn route(
         body: Some(request.body),
     };
     match rest {
+        ["peer"] => Err(Fault::anonymous()),
         ["presence"] => presence::put(call).await,
         ["presence", "query"] => presence::query(call).await,
         ["presence", "events"] => events::stream(&call),
-        ["presence", name] => presence::one(&call, &decoded(name)?),
+        ["presence", name] => presence::one(&call, &decoded(name)?).await,
         ["presence", identity, "log"] => presence::log(&call, &decoded(identity)?),
+        ["communications"] => communications::begin(call).await,
+        ["communications", sid] => communications::one(&call, sid),
+        ["communications", sid, "events"] => communications::events(&call, sid),
         ["contacts", list] => contacts::list(call, &decoded(list)?).await,
         _ => Err(nothing_here()),
     }
+}
+
+/// Which peer asks, by its token, which opens two paths and no other.
+fn peer(live: &Live, request: &Request, now: Duration) -> Option<String> {
+    if !matches!(request.head.uri.path(), "/v1/peer" | "/v1/presence/query") {
+        return None;
+    }
+    let value = request.head.headers.get(AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    let is_bearer = scheme.eq_ignore_ascii_case("bearer");
+    let peer = is_bearer.then(|| peers::verified(live, token.trim(), now))?;
+    Some(peer?.name.clone())
+}
+
+async fn of_peer(
+    presence: &Arc<Presence>,
+    live: &Live,
+    request: Request,
+    node: &str,
+) -> Result<Response, Fault> {
+    if request.head.uri.path() == "/v1/peer" {
+        return peers::accept(presence, &request, node);
+    }
+    let body = request.body.read(QUESTION_MAX).await;
+    let body = body.map_err(|_| Fault::bad("the body broke off, or is too long"))?;
+    let question = serde_json::from_slice(&body);
+    let question = question.map_err(|_| Fault::bad("the body is no question of a peer"))?;
+    let mut response = Response::new(StatusCode::OK, peers::answer(live, &question)?);
+    let fields = &mut response.headers;
+    fields.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    Ok(response)
 }
 
 fn nothing_here() -> Fault {
@@ -278,7 +321,7 @@ fn preflight() -> Response {
     );
     fields.insert(
         ACCESS_CONTROL_ALLOW_HEADERS,
-        HeaderValue::from_static("authorization, content-type"),
+        HeaderValue::from_static("authorization, content-type, idempotency-key"),
     );
     fields.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
     response

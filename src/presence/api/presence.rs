@@ -5,12 +5,14 @@ use std::time::{Duration, UNIX_EPOCH};
 use http::header::CONTENT_TYPE;
 use http::{Method, StatusCode};
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use super::ask::{self, Answer, Question, Said};
 use super::xmpp;
-use super::{Call, answer, empty};
+use super::{Call, QUESTION_MAX, answer, empty};
 use crate::presence::fault::Fault;
 use crate::presence::name::Name;
+use crate::presence::peers::merge;
 use crate::presence::registry::arrival::TokenEnd;
 use crate::presence::registry::consolidate::Item;
 use crate::presence::registry::history::LOG_MAX;
@@ -22,8 +24,6 @@ use crate::proxy::plugin::Response;
 
 /// Longest body of a report.
 const REPORT_MAX: usize = 16 * 1024;
-/// Longest body of a question: a thousand of the longest names.
-const QUESTION_MAX: usize = 512 * 1024;
 /// How long a report counts that does not say, and at least and at most.
 const TTL: Duration = Duration::from_mins(5);
 const TTL_MIN: Duration = Duration::from_secs(10);
@@ -194,11 +194,20 @@ fn leave(call: &Call, identity: &Name, device: &Name, app: Option<&Name>, source
 }
 
 /// `GET /v1/presence/{identity}`, `DELETE /v1/presence/{device}`.
-pub(in crate::presence) fn one(call: &Call, name: &Name) -> Result<Response, Fault> {
+pub(in crate::presence) async fn one(call: &Call, name: &Name) -> Result<Response, Fault> {
     if call.method == Method::GET {
         call.check_access()?;
         call.check_visible(name)?;
         let item = call.account.with(|state| state.registry.item(name, true));
+        if call.live.settings.peers.is_none() {
+            return Ok(answer(StatusCode::OK, &item));
+        }
+        let mut item = serde_json::to_value(item).expect("an item is an object");
+        for mut peer in at_peers(call, vec![name.clone()]).await {
+            if let Some(theirs) = peer.remove(name.as_str()) {
+                merge::one(&mut item, theirs, &call.live.settings.order);
+            }
+        }
         return Ok(answer(StatusCode::OK, &item));
     }
     if call.method != Method::DELETE {
@@ -221,12 +230,29 @@ pub(in crate::presence) async fn query(mut call: Call) -> Result<Response, Fault
         return Err(Fault::method("POST"));
     }
     call.check_access()?;
-    let question: Question = call.json(QUESTION_MAX).await?;
+    let mut question: Question = call.json(QUESTION_MAX).await?;
+    let has_peers = call.live.settings.peers.is_some();
+    // Versions count what changed here: they say nothing about what changed there.
+    question.if_version = question.if_version.filter(|_| !has_peers);
     let of = call.parameter("identity");
     match ask::query(&call.account, &call.viewer, &question, of.as_deref())? {
         Answer::Unchanged(_) => Ok(empty(StatusCode::NOT_MODIFIED)),
+        Answer::Presence(presence) if has_peers => {
+            let who = presence.presence.keys().cloned().collect();
+            let mut whole = serde_json::to_value(presence).expect("strings are keys");
+            let peers = at_peers(&call, who).await;
+            if let Some(own) = whole["presence"].as_object_mut() {
+                merge::merge(own, peers, &call.live.settings.order);
+            }
+            Ok(answer(StatusCode::OK, &whole))
+        }
         Answer::Presence(presence) => Ok(answer(StatusCode::OK, &presence)),
     }
+}
+
+/// What is shown of these at the peers, if there are any.
+async fn at_peers(call: &Call, who: Vec<Name>) -> Vec<Map<String, Value>> {
+    call.presence.shown_at_peers(&call.account, who).await
 }
 
 /// `GET /v1/presence/{identity}/log`.

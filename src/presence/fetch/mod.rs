@@ -6,10 +6,23 @@
 //! the [`Egress`] did not allow: a name is resolved once, and what was checked is what is connected to. Never puts what was
 //! fetched, or an address, into an error.
 
+pub mod callbacks;
+mod cookies;
+mod ear;
 pub mod egress;
+pub mod fields;
+mod follow;
+pub mod instructions;
+#[cfg(test)]
+mod loopback;
+mod patience;
+pub mod reach;
+pub mod reference;
 mod resolve;
 pub mod signature;
 mod target;
+#[cfg(test)]
+mod tests;
 pub mod webhook;
 pub(in crate::presence) mod webhooks;
 
@@ -32,6 +45,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
+use ear::Ear;
 use egress::Egress;
 use resolve::Resolver;
 use target::Target;
@@ -43,8 +57,16 @@ pub const BODY_MAX: usize = 64 * 1024;
 const HEAD_MAX: usize = 16 * 1024;
 /// Header fields of an answer.
 const FIELDS_MAX: usize = 100;
-/// One try to connect. There are two, so that a lost packet or a family without a route does not end a call.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Tries to connect, so that a lost packet or a family without a route does not end a call; each has its part of the time.
+const TRIES: u32 = 2;
+
+/// A connection, whatever is under it.
+pub(in crate::presence) trait Duplex:
+    AsyncRead + AsyncWrite + Send + Unpin
+{
+}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 
 /// Fetches; one for the process.
 #[derive(Debug, Clone)]
@@ -64,10 +86,21 @@ pub struct Outgoing {
     pub headers: HeaderMap,
     /// The body, sent with its length.
     pub body: Bytes,
-    /// From the lookup to the last byte of the answer.
-    pub timeout: Duration,
+    /// How long it may take.
+    pub limits: Limits,
     /// What of the answer's body is wanted.
     pub wanted: Wanted,
+}
+
+/// How long the parts of a request may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// To connect, and as long again to agree on TLS.
+    pub connect: Duration,
+    /// From there to the first byte of the answer.
+    pub silence: Duration,
+    /// From the lookup to the last byte of the answer.
+    pub total: Duration,
 }
 
 /// What of an answer's body is wanted.
@@ -75,7 +108,7 @@ pub struct Outgoing {
 pub enum Wanted {
     /// Nothing: the connection is dropped behind the head.
     Head,
-    /// All of it; what has more bytes is an error.
+    /// All of it where the answer is a success, and else nothing; what has more bytes is an error.
     Body(usize),
 }
 
@@ -105,13 +138,22 @@ pub enum FetchError {
     /// Neither try to connect succeeded.
     #[error("the host does not accept connections")]
     Connect,
+    /// Not one byte came back.
+    #[error("the host does not answer")]
+    Silent,
     /// The time is up.
     #[error("no whole answer in time")]
     Timeout,
     /// No TLS with that server.
     #[error("the TLS handshake failed")]
     Tls,
-    /// The server's certificate is not for this host, out of date, or signed by nobody who is trusted.
+    /// The server's certificate is for other hosts.
+    #[error("the host's certificate is for another name")]
+    OtherName,
+    /// The server's certificate is not good yet, or no longer.
+    #[error("the host's certificate is out of date")]
+    OutOfDate,
+    /// The server's certificate is signed by nobody who is trusted, or is none.
     #[error("the host's certificate is not accepted")]
     Certificate,
     /// What came back is no whole HTTP/1.1 answer.
@@ -138,7 +180,7 @@ impl Fetcher {
 
     /// Sends one request and takes its answer.
     pub async fn send(&self, outgoing: Outgoing, egress: Egress<'_>) -> Result<Answer, FetchError> {
-        let timeout = outgoing.timeout;
+        let timeout = outgoing.limits.total;
         // Boxed: TLS and HTTP would make every future large that awaits this one.
         let answer = Box::pin(self.fetch(outgoing, egress));
         let in_time = tokio::time::timeout(timeout, answer).await;
@@ -148,16 +190,39 @@ impl Fetcher {
     async fn fetch(&self, outgoing: Outgoing, egress: Egress<'_>) -> Result<Answer, FetchError> {
         let target = Target::of(&outgoing.url).ok_or(FetchError::BadUrl)?;
         let addresses = self.addresses(&target, egress).await?;
-        let wanted = outgoing.wanted;
+        let (wanted, limits) = (outgoing.wanted, outgoing.limits);
         let request = request(&target, outgoing);
-        let stream = connect(&addresses).await?;
+        let stream = connect(&addresses, limits.connect).await?;
         let Some(name) = target.tls else {
-            return exchange(stream, request, wanted).await;
+            return exchange(stream, request, limits.silence, wanted).await;
         };
         let connector = TlsConnector::from(Arc::clone(&self.tls));
-        let stream = connector.connect(name, stream).await;
+        let agreed = tokio::time::timeout(limits.connect, connector.connect(name, stream)).await;
+        let stream = agreed.map_err(|_| FetchError::Connect)?;
         let stream = stream.map_err(|error| FetchError::of_handshake(&error))?;
-        exchange(stream, request, wanted).await
+        exchange(stream, request, limits.silence, wanted).await
+    }
+
+    /// Connects to the server of a URL that the operator wrote, for another protocol than HTTP's requests.
+    pub(in crate::presence) async fn open(
+        &self,
+        url: &Uri,
+        timeout: Duration,
+    ) -> Result<Box<dyn Duplex>, FetchError> {
+        let target = Target::of(url).ok_or(FetchError::BadUrl)?;
+        let opening = async {
+            let addresses = self.addresses(&target, Egress::Trusted).await?;
+            let stream = connect(&addresses, timeout).await?;
+            let Some(name) = target.tls.clone() else {
+                return Ok(Box::new(stream) as Box<dyn Duplex>);
+            };
+            let connector = TlsConnector::from(Arc::clone(&self.tls));
+            let stream = connector.connect(name, stream).await;
+            let stream = stream.map_err(|error| FetchError::of_handshake(&error))?;
+            Ok(Box::new(stream) as Box<dyn Duplex>)
+        };
+        let opened = tokio::time::timeout(timeout, Box::pin(opening)).await;
+        opened.unwrap_or(Err(FetchError::Timeout))
     }
 
     /// Where the target may be connected to; never empty.
@@ -193,6 +258,18 @@ pub fn native_roots() -> RootCertStore {
     roots
 }
 
+impl Limits {
+    /// No limit but the whole, of which connecting may take two thirds; nobody is given up before for being silent.
+    #[must_use]
+    pub fn within(total: Duration) -> Self {
+        Self {
+            connect: total * 2 / 3,
+            silence: Duration::MAX,
+            total,
+        }
+    }
+}
+
 impl Answer {
     /// Where a redirect leads, as it was written: it may be relative.
     #[must_use]
@@ -205,14 +282,26 @@ impl FetchError {
     /// Whether nothing of the request left this machine, so that another try cannot make anything happen twice.
     #[must_use]
     pub fn is_unsent(self) -> bool {
-        !matches!(self, Self::Timeout | Self::Protocol | Self::TooLarge)
+        !matches!(
+            self,
+            Self::Silent | Self::Timeout | Self::Protocol | Self::TooLarge
+        )
     }
 
     fn of_handshake(error: &io::Error) -> Self {
+        use rustls::CertificateError as Doubt;
+
         let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
-        match inner {
-            Some(rustls::Error::InvalidCertificate(_)) => Self::Certificate,
-            _ => Self::Tls,
+        let Some(rustls::Error::InvalidCertificate(doubt)) = inner else {
+            return Self::Tls;
+        };
+        match doubt {
+            Doubt::NotValidForName | Doubt::NotValidForNameContext { .. } => Self::OtherName,
+            Doubt::Expired
+            | Doubt::ExpiredContext { .. }
+            | Doubt::NotValidYet
+            | Doubt::NotValidYetContext { .. } => Self::OutOfDate,
+            _ => Self::Certificate,
         }
     }
 
@@ -239,7 +328,7 @@ fn request(target: &Target, outgoing: Outgoing) -> Request<Full<Bytes>> {
 }
 
 /// Connects to the first address, and else to the next one: of the other family if there is one, the same if there is no other.
-async fn connect(addresses: &[SocketAddr]) -> Result<TcpStream, FetchError> {
+async fn connect(addresses: &[SocketAddr], limit: Duration) -> Result<TcpStream, FetchError> {
     let first = addresses.first().ok_or(FetchError::Resolve)?;
     let mut others = addresses.iter();
     let second = others
@@ -247,7 +336,7 @@ async fn connect(addresses: &[SocketAddr]) -> Result<TcpStream, FetchError> {
         .or(addresses.get(1))
         .unwrap_or(first);
     for address in [first, second] {
-        let stream = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await;
+        let stream = tokio::time::timeout(limit / TRIES, TcpStream::connect(address)).await;
         if let Ok(Ok(stream)) = stream {
             // Only costs a little time where it fails.
             let _ = stream.set_nodelay(true);
@@ -260,8 +349,10 @@ async fn connect(addresses: &[SocketAddr]) -> Result<TcpStream, FetchError> {
 async fn exchange(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send,
     request: Request<Full<Bytes>>,
+    silence: Duration,
     wanted: Wanted,
 ) -> Result<Answer, FetchError> {
+    let (stream, heard) = Ear::listen(stream);
     let handshake = http1::Builder::new()
         .max_buf_size(HEAD_MAX)
         .max_header_size(HEAD_MAX)
@@ -270,7 +361,10 @@ async fn exchange(
     let handshake = handshake.await;
     let (mut sender, connection) = handshake.map_err(|error| FetchError::of_exchange(&error))?;
     let mut answer = pin!(async {
-        let response = sender.send_request(request).await;
+        let response = tokio::select! {
+            response = sender.send_request(request) => response,
+            () = heard.nothing_for(silence) => return Err(FetchError::Silent),
+        };
         receive(response.map_err(|e| FetchError::of_exchange(&e))?, wanted).await
     });
     tokio::select! {
@@ -283,217 +377,18 @@ async fn exchange(
 async fn receive(response: Response<Incoming>, wanted: Wanted) -> Result<Answer, FetchError> {
     let (head, body) = response.into_parts();
     let body = match wanted {
-        Wanted::Head => Bytes::new(),
-        Wanted::Body(max) => match Limited::new(body, max).collect().await {
-            Ok(body) => body.to_bytes(),
-            Err(error) if error.is::<LengthLimitError>() => return Err(FetchError::TooLarge),
-            Err(_) => return Err(FetchError::Protocol),
-        },
+        Wanted::Body(max) if head.status.is_success() => {
+            match Limited::new(body, max).collect().await {
+                Ok(body) => body.to_bytes(),
+                Err(error) if error.is::<LengthLimitError>() => return Err(FetchError::TooLarge),
+                Err(_) => return Err(FetchError::Protocol),
+            }
+        }
+        Wanted::Head | Wanted::Body(_) => Bytes::new(),
     };
     Ok(Answer {
         status: head.status,
         headers: head.headers,
         body,
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use rcgen::generate_simple_self_signed;
-    use rustls::ServerConfig;
-    use rustls::pki_types::CertificateDer;
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    use tokio::net::TcpListener;
-    use tokio::task::JoinHandle;
-    use tokio_rustls::TlsAcceptor;
-
-    use super::*;
-
-    const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
-
-    fn fetcher(roots: &[CertificateDer<'static>]) -> Fetcher {
-        let mut store = RootCertStore::empty();
-        store.add_parsable_certificates(roots.iter().cloned());
-        Fetcher::new(store).unwrap()
-    }
-
-    fn get(url: &str) -> Outgoing {
-        Outgoing {
-            method: Method::GET,
-            url: url.parse().unwrap(),
-            headers: HeaderMap::new(),
-            body: Bytes::new(),
-            timeout: Duration::from_secs(10),
-            wanted: Wanted::Body(BODY_MAX),
-        }
-    }
-
-    async fn ask(fetcher: &Fetcher, url: String) -> Result<Answer, FetchError> {
-        fetcher.send(get(&url), Egress::Trusted).await
-    }
-
-    /// Reads one head and answers with these bytes; with none it hangs until the client has gone. Gives the head.
-    async fn converse(mut stream: impl AsyncRead + AsyncWrite + Unpin, answer: &[u8]) -> String {
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            head.push(stream.read_u8().await.unwrap());
-        }
-        if answer.is_empty() {
-            assert!(stream.read_u8().await.is_err());
-        }
-        // A client that has enough of it closes; that is not this server's business.
-        let _ = stream.write_all(answer).await;
-        let _ = stream.shutdown().await;
-        String::from_utf8(head).unwrap()
-    }
-
-    /// A server for one connection.
-    async fn server(answer: impl Into<Vec<u8>>) -> (u16, JoinHandle<String>) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let (port, answer) = (listener.local_addr().unwrap().port(), answer.into());
-        let served = tokio::spawn(async move {
-            let (stream, _) = listener.accept().await.unwrap();
-            converse(stream, &answer).await
-        });
-        (port, served)
-    }
-
-    /// A server for one TLS connection, with a certificate for `localhost`.
-    async fn tls_server() -> (u16, CertificateDer<'static>) {
-        let made = generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-        let key = made.signing_key.serialize_der().try_into().unwrap();
-        let certificate = made.cert.der().clone();
-        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![certificate.clone()], key)
-            .unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        tokio::spawn(async move {
-            let (stream, _) = listener.accept().await.unwrap();
-            // It fails where the client does not trust it.
-            if let Ok(stream) = TlsAcceptor::from(Arc::new(config)).accept(stream).await {
-                converse(stream, OK.as_bytes()).await;
-            }
-        });
-        (port, certificate)
-    }
-
-    #[tokio::test]
-    async fn a_redirect_is_told_and_not_followed() {
-        let moved = "HTTP/1.1 307 Moved\r\nlocation: /next\r\ncontent-length: 3\r\n\r\nabc";
-        let (port, served) = server(moved).await;
-        let answer = ask(&fetcher(&[]), format!("http://127.0.0.1:{port}?a=1")).await;
-        let answer = answer.unwrap();
-        assert_eq!(answer.status, StatusCode::TEMPORARY_REDIRECT);
-        assert_eq!(answer.location(), Some("/next"));
-        assert_eq!(answer.body, "abc");
-        let head = served.await.unwrap();
-        assert!(head.starts_with("GET /?a=1 HTTP/1.1\r\n"), "{head}");
-        assert!(head.contains(&format!("host: 127.0.0.1:{port}\r\n")));
-        assert!(head.contains("connection: close\r\n"), "{head}");
-    }
-
-    #[tokio::test]
-    async fn what_is_no_whole_small_answer_is_an_error() {
-        let big = "x".repeat(BODY_MAX + 1);
-        let too_large = [
-            format!("200 OK\r\n\r\n{big}"),
-            format!("200 OK\r\ntransfer-encoding: chunked\r\n\r\n10001\r\n{big}\r\n0\r\n\r\n"),
-            format!("200 OK\r\na: {}\r\n\r\n", &big[..HEAD_MAX]),
-            format!("200 OK\r\na: {big}"),
-            format!("200 OK\r\n{}\r\n", "a: b\r\n".repeat(FIELDS_MAX + 1)),
-        ];
-        let broken = [
-            "200",
-            "200 OK\r\ncontent-length: 9\r\n\r\nab",
-            "200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
-            "SSH-2.0\r\n\r\n",
-        ];
-        let too_large = too_large.map(|answer| (answer, FetchError::TooLarge));
-        let broken = broken.map(|answer| (answer.to_owned(), FetchError::Protocol));
-        for (answer, expected) in too_large.into_iter().chain(broken) {
-            let (port, _served) = server(format!("HTTP/1.1 {answer}")).await;
-            let error = ask(&fetcher(&[]), format!("http://127.0.0.1:{port}/")).await;
-            assert_eq!(error, Err(expected), "{}", &answer[..answer.len().min(60)]);
-        }
-    }
-
-    #[tokio::test]
-    async fn a_body_that_nobody_wants_is_not_read() {
-        let (port, _served) = server("HTTP/1.1 204 No\r\n\r\n").await;
-        let (large, _served) = server("HTTP/1.1 200 OK\r\ncontent-length: 99999999\r\n\r\nx").await;
-        for port in [port, large] {
-            let mut outgoing = get(&format!("http://127.0.0.1:{port}/"));
-            outgoing.wanted = Wanted::Head;
-            let answer = fetcher(&[]).send(outgoing, Egress::Trusted).await.unwrap();
-            assert!(answer.status.is_success() && answer.body.is_empty());
-        }
-    }
-
-    #[tokio::test]
-    async fn the_silent_and_the_closed_are_told_apart() {
-        let (port, served) = server("").await;
-        let mut outgoing = get(&format!("http://127.0.0.1:{port}/"));
-        outgoing.timeout = Duration::from_millis(50);
-        let error = fetcher(&[]).send(outgoing, Egress::Trusted).await;
-        assert_eq!(error, Err(FetchError::Timeout));
-        // The connection ends with the request.
-        served.await.unwrap();
-        let error = ask(&fetcher(&[]), format!("http://127.0.0.1:{port}/")).await;
-        assert_eq!(error, Err(FetchError::Connect));
-    }
-
-    #[tokio::test]
-    async fn a_checked_request_goes_nowhere_but_where_it_may() {
-        let (port, served) = server(OK).await;
-        let fetcher = fetcher(&[]);
-        // However a resolver reads them: what counts is the address that comes out.
-        let hosts = "127.0.0.1 [::1] [::ffff:127.0.0.1] localhost 2130706433 0x7f.1";
-        for host in hosts.split(' ') {
-            let outgoing = get(&format!("http://{host}:{port}/"));
-            let outcome = fetcher.send(outgoing, Egress::Checked(&[])).await;
-            let error = outcome.unwrap_err();
-            let is_refused = error == FetchError::RefusedAddress || error == FetchError::Resolve;
-            assert!(is_refused && error.is_unsent(), "{host}: {error}");
-            assert!(!error.to_string().contains("127"), "{error}");
-        }
-        let allowed = ["127.0.0.0/8".parse().unwrap()];
-        let outgoing = get(&format!("http://localhost:{port}/"));
-        let answer = fetcher.send(outgoing, Egress::Checked(&allowed)).await;
-        assert_eq!(answer.unwrap().body, "ok");
-        served.await.unwrap();
-    }
-
-    #[tokio::test]
-    async fn a_certificate_counts_if_it_is_for_the_host_and_by_somebody_trusted() {
-        let (port, certificate) = tls_server().await;
-        let trusting = fetcher(&[certificate]);
-        let answer = ask(&trusting, format!("https://localhost:{port}/")).await;
-        assert_eq!(answer.unwrap().body, "ok");
-
-        let (port, _) = tls_server().await;
-        let machine = Fetcher::new(native_roots()).unwrap();
-        let error = ask(&machine, format!("https://localhost:{port}/")).await;
-        assert_eq!(error, Err(FetchError::Certificate), "by nobody");
-
-        let (port, certificate) = tls_server().await;
-        let trusting = fetcher(&[certificate]);
-        let error = ask(&trusting, format!("https://127.0.0.1:{port}/")).await;
-        assert_eq!(error, Err(FetchError::Certificate), "another name");
-    }
-
-    #[tokio::test]
-    async fn who_speaks_no_tls_is_told_nothing() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        tokio::spawn(async move {
-            let (mut stream, _) = listener.accept().await.unwrap();
-            stream.write_all(OK.as_bytes()).await.unwrap();
-        });
-        let error = ask(&fetcher(&[]), format!("https://localhost:{port}/")).await;
-        assert_eq!(error, Err(FetchError::Tls));
-    }
 }

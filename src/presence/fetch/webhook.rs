@@ -13,13 +13,13 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 
 use super::egress::Egress;
 use super::signature;
-use super::{Answer, FetchError, Fetcher, Outgoing, Wanted};
+use super::{Answer, FetchError, Fetcher, Limits, Outgoing, Wanted};
 use crate::clock::Clock;
 use crate::presence::settings::SecretText;
 use crate::telemetry::WebhookOutcome as Outcome;
 
 /// Carries what is the same over all attempts.
-const IDEMPOTENCY: HeaderName = HeaderName::from_static("i-twilio-idempotency-token");
+pub(super) const IDEMPOTENCY: HeaderName = HeaderName::from_static("i-twilio-idempotency-token");
 
 /// A URL that is told about changes.
 #[derive(Debug)]
@@ -179,7 +179,7 @@ impl Webhook {
             url,
             headers,
             body,
-            timeout: self.pacing.attempt,
+            limits: Limits::within(self.pacing.attempt),
             wanted: Wanted::Head,
         })
     }

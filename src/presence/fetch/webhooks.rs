@@ -19,7 +19,7 @@ use crate::presence::subscription::Wanted;
 use crate::presence::subscription::form::Form;
 use crate::presence::subscription::outbox::{Next, Outbox};
 use crate::presence::viewer::Viewer;
-use crate::telemetry::{PresenceStats, WebhookOutcome};
+use crate::telemetry::{PresenceStats, WebhookKind, WebhookOutcome};
 
 /// The deliveries that run.
 #[derive(Debug, Default)]
@@ -142,7 +142,7 @@ async fn deliver(
         outbox.pop();
         let outcome = delivered.outcome;
         let took = std::time::Duration::from_secs_f64(delivered.seconds);
-        stats.observe_webhook(outcome, took);
+        stats.observe_webhook(WebhookKind::Presence, outcome, took);
         if outcome != WebhookOutcome::Delivered {
             let attempts = delivered.attempts;
             let outcome = outcome.as_str();

@@ -20,8 +20,10 @@ pub struct Arrival {
     pub app: Name,
     /// Its socket.
     pub socket: SocketId,
-    /// Whether it may be rung.
-    pub may_ring: bool,
+    /// Whether calls and messages may come to it.
+    pub may_receive: bool,
+    /// Whether it can be rung, where calls may come.
+    pub has_audio: bool,
     /// Whether it may report a status.
     pub may_give: bool,
     /// When its token stops counting, and the key that signed it.

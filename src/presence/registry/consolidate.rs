@@ -85,7 +85,7 @@ pub struct DeviceItem {
     pub channel: &'static str,
     /// Its socket was lost and may come back.
     pub suspended: bool,
-    /// Calls and ringings in progress.
+    /// Calls in progress.
     pub in_calls: u32,
     /// Whether it can be rung now.
     pub ringable: bool,
@@ -109,7 +109,7 @@ impl Session {
             Some(Status::Away) => rules.ring_away,
             Some(_) => false,
         };
-        self.is_live_socket() && self.may_ring && is_willing && self.calls < rules.calls_per_device
+        self.may_be_rung() && is_willing && self.calls + self.rings < rules.calls_per_device
     }
 
     pub(in crate::presence) fn item(&self, rules: &Rules) -> DeviceItem {
@@ -132,8 +132,13 @@ impl Session {
     }
 }
 
-/// What is shown of these sessions; `absent` if none of them reports anything.
-pub(in crate::presence) fn shown(sessions: &[Session], rules: &Rules, absent: Status) -> Shown {
+/// What is shown of these sessions, whose identity may be in a call; `absent` if none of them reports anything.
+pub(in crate::presence) fn shown(
+    sessions: &[Session],
+    is_engaged: bool,
+    rules: &Rules,
+    absent: Status,
+) -> Shown {
     let reports = sessions
         .iter()
         .filter_map(|session| Some((session.report.as_ref()?, session.since)));
@@ -151,7 +156,7 @@ pub(in crate::presence) fn shown(sessions: &[Session], rules: &Rules, absent: St
         shown.reason = report.reason;
         shown.text.clone_from(&report.text);
     }
-    if sessions.iter().any(|session| session.calls > 0) {
+    if is_engaged {
         (shown.status, shown.reason) = (Status::Busy, Some(Reason::InCall));
     }
     shown

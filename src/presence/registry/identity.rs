@@ -5,6 +5,8 @@
 
 use std::hash::{BuildHasher as _, Hash as _, Hasher as _};
 
+use smallvec::SmallVec;
+
 use super::arrival::Arrival;
 use super::consolidate::{Rules, Shown, shown};
 use super::history::History;
@@ -12,10 +14,22 @@ use super::session::{Moment, Report, Session};
 use crate::presence::name::Name;
 use crate::presence::status::Status;
 
+/// A device's app that is in calls.
+#[derive(Debug)]
+pub(in crate::presence) struct Engaged {
+    pub(in crate::presence) device: Name,
+    pub(in crate::presence) app: Name,
+    pub(in crate::presence) calls: u32,
+}
+
 /// One identity of an account.
 #[derive(Debug)]
 pub(in crate::presence) struct Identity {
     pub(in crate::presence) sessions: Vec<Session>,
+    /// Its calls in progress. They outlive sessions: who is lost in a call, or calls without being registered, is in it all the same.
+    pub(in crate::presence) engaged: SmallVec<[Engaged; 0]>,
+    /// Calls that it answered so far: who has the fewest is the least loaded (B9).
+    pub(in crate::presence) handled: u64,
     pub(in crate::presence) shown: Shown,
     /// Over all that can be seen of it.
     digest: u64,
@@ -36,10 +50,12 @@ impl Identity {
         version: u64,
         at: Moment,
     ) -> Self {
-        let shown = shown(&[], rules, rules.assume);
+        let shown = shown(&[], false, rules, rules.assume);
         Self {
             digest: digest(hasher, &shown, &[], rules),
             sessions: Vec::new(),
+            engaged: SmallVec::new(),
+            handled: 0,
             shown,
             since: at.unix_ms,
             version,
@@ -64,7 +80,8 @@ impl Identity {
         hasher: &ahash::RandomState,
         at: Moment,
     ) -> Option<bool> {
-        let now = shown(&self.sessions, rules, self.absent(rules));
+        let absent = self.absent(rules);
+        let now = shown(&self.sessions, !self.engaged.is_empty(), rules, absent);
         let digest = digest(hasher, &now, &self.sessions, rules);
         if digest == self.digest {
             return None;
@@ -110,9 +127,43 @@ impl Identity {
             .map(|(index, _)| index)
     }
 
+    /// Calls in progress of that device's app.
+    pub(in crate::presence) fn calls_of(&self, device: &Name, app: &Name) -> u32 {
+        let of = self
+            .engaged
+            .iter()
+            .find(|of| of.device == *device && of.app == *app);
+        of.map_or(0, |of| of.calls)
+    }
+
+    /// One more call of that device's app, or one less.
+    pub(in crate::presence) fn engage(&mut self, device: &Name, app: &Name, is_more: bool) {
+        let of = |of: &Engaged| of.device == *device && of.app == *app;
+        match (self.engaged.iter().position(of), is_more) {
+            (Some(index), true) => self.engaged[index].calls += 1,
+            (Some(index), false) if self.engaged[index].calls > 1 => self.engaged[index].calls -= 1,
+            (Some(index), false) => drop(self.engaged.swap_remove(index)),
+            (None, true) => self.engaged.push(Engaged {
+                device: device.clone(),
+                app: app.clone(),
+                calls: 1,
+            }),
+            (None, false) => {}
+        }
+        let calls = self.calls_of(device, app);
+        if let Some(session) = self.of_device(device, app) {
+            session.calls = calls;
+        }
+    }
+
+    /// Whether nobody is there and nothing goes on.
+    pub(in crate::presence) fn is_idle(&self) -> bool {
+        self.sessions.is_empty() && self.engaged.is_empty()
+    }
+
     /// Whether it has been without sessions since that version.
     pub(in crate::presence) fn went_at(&self, version: u64) -> bool {
-        self.sessions.is_empty() && self.version == version
+        self.is_idle() && self.version == version
     }
 }
 

@@ -6,6 +6,7 @@ use super::history::{History, Page};
 use super::session::{Channel, Moment, Session, SessionRef, SocketId};
 use crate::presence::Registry;
 use crate::presence::name::Name;
+use crate::presence::status::Status;
 
 impl Registry {
     /// Sessions of that device: of one app, or of all, with their sockets.
@@ -42,6 +43,46 @@ impl Registry {
             Some((Name::new(identity).ok()?, Some(Name::new(device).ok()?)))
         });
         parts.unwrap_or_else(|| (name.clone(), None))
+    }
+
+    /// Since when one who can be called is idle, in milliseconds since the Unix epoch: a device of theirs reports `available`, by
+    /// whatever channel, and none is in a call. With a sub-name only that device counts.
+    #[must_use]
+    pub fn idle_since(&self, name: &Name, at: Moment) -> Option<u64> {
+        let (identity, device) = self.addressed(name);
+        let known = self.identities.get(&identity)?;
+        let is_meant = |session: &&Session| {
+            device
+                .as_ref()
+                .is_none_or(|device| session.device == *device)
+        };
+        let mut since = None;
+        for session in known.sessions.iter().filter(is_meant) {
+            if session.calls > 0 {
+                return None;
+            }
+            let status = session.report.as_ref().map(|report| report.status);
+            // What is over may stand here until the next tick.
+            let is_over = session
+                .deadline()
+                .is_some_and(|deadline| deadline <= at.now);
+            if status == Some(Status::Available) && !is_over {
+                since = Some(session.since.min(since.unwrap_or(u64::MAX)));
+            }
+        }
+        // Whoever comes out of a call is idle since its end, though the report is older.
+        since.map(|since| match known.shown.status {
+            Status::Available => known.since,
+            _ => since,
+        })
+    }
+
+    /// The socket of a registration, while it is there.
+    #[must_use]
+    pub fn socket_of(&self, of: &SessionRef) -> Option<SocketId> {
+        let known = self.identities.get(&of.identity)?;
+        let mut sessions = known.sessions.iter();
+        sessions.find(|session| session.is(of))?.socket()
     }
 
     /// The live sockets of an identity.

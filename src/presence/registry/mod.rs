@@ -5,6 +5,7 @@
 //! version goes up by one; so a repeated report changes nothing, by construction. Nothing here knows sockets, HTTP or who watches.
 
 pub(in crate::presence) mod arrival;
+pub(in crate::presence) mod calls;
 pub(in crate::presence) mod consolidate;
 pub(in crate::presence) mod history;
 pub(in crate::presence) mod identity;
@@ -51,6 +52,8 @@ pub struct Registry {
     epochs: u64,
     wheel: Wheel<SessionRef>,
     touched: Vec<Touched>,
+    /// Identities of which a session arrived.
+    arrived: Vec<Name>,
     entries: usize,
 }
 
@@ -77,6 +80,7 @@ impl Registry {
             epochs: 0,
             wheel: Wheel::new(at.now, TICK, SLOTS),
             touched: Vec::new(),
+            arrived: Vec::new(),
             entries: 0,
         }
     }
@@ -113,6 +117,11 @@ impl Registry {
     /// Takes what was touched since the last time.
     pub fn take_touched(&mut self) -> Vec<Touched> {
         std::mem::take(&mut self.touched)
+    }
+
+    /// Takes the identities of which a session arrived since the last time, though perhaps nothing shows it.
+    pub fn take_arrived(&mut self) -> Vec<Name> {
+        std::mem::take(&mut self.arrived)
     }
 
     /// Registers a socket's session, or finds that it is there already.
@@ -155,10 +164,10 @@ impl Registry {
         let channel = Channel::Socket(arrival.socket);
         let mut session = Session::new((&device, &arrival.app), epoch, channel, at);
         (session.report, session.since) = (report, since);
-        session.may_ring = arrival.may_ring;
+        (session.may_receive, session.has_audio) = (arrival.may_receive, arrival.has_audio);
         session.bind(arrival.token);
-        session.calls = known.map_or(0, |known| known.calls);
         (session.resume, session.nameless) = (arrival.next_resume, nameless);
+        session.calls = entry.calls_of(&device, &session.app);
         let reference = session.reference(identity);
         let old = status_of(known.and_then(|known| known.report.as_ref()));
         let new = status_of(session.report.as_ref());
@@ -172,6 +181,7 @@ impl Registry {
         }
         self.settle(identity, at);
         self.arm(&reference, at);
+        self.arrived.push(identity.clone());
         Ok(Connected {
             session: reference,
             replaced: replaced.filter(|socket| *socket != arrival.socket),
@@ -268,7 +278,7 @@ impl Registry {
     /// Lists an identity without sessions, by its version, among those that can be forgotten.
     fn note_departed(&mut self, identity: &Name) {
         if let Some(known) = self.identities.get(identity)
-            && known.sessions.is_empty()
+            && known.is_idle()
         {
             let went = (identity.clone(), known.version);
             self.departed.push_back(went);
@@ -279,7 +289,7 @@ impl Registry {
     pub fn renew(
         &mut self,
         of: &SessionRef,
-        may_ring: bool,
+        may_receive: bool,
         may_give: bool,
         token: Option<TokenEnd>,
         at: Moment,
@@ -287,7 +297,7 @@ impl Registry {
         let Some(session) = self.session(of) else {
             return;
         };
-        session.may_ring = may_ring;
+        session.may_receive = may_receive;
         session.bind(token);
         let old = status_of(session.report.as_ref());
         if !may_give {
@@ -301,30 +311,6 @@ impl Registry {
         }
         self.settle(&of.identity, at);
         self.arm(of, at);
-    }
-
-    /// A call of that device begins (B14).
-    pub fn begin_call(&mut self, of: &SessionRef, at: Moment) {
-        self.count_call(of, at, |calls| calls.saturating_add(1));
-    }
-
-    /// A call of that device ended; what was reported before shows again.
-    pub fn end_call(&mut self, of: &SessionRef, at: Moment) {
-        self.count_call(of, at, |calls| calls.saturating_sub(1));
-    }
-
-    fn count_call(&mut self, of: &SessionRef, at: Moment, count: impl FnOnce(u32) -> u32) {
-        let Some(session) = self.session(of) else {
-            return;
-        };
-        let (before, own) = (session.calls, status_of(session.report.as_ref()));
-        session.calls = count(before);
-        match (before, session.calls) {
-            (0, 1..) => self.log(of, (own, Status::Busy), Source::Call, at),
-            (1.., 0) => self.log(of, (Status::Busy, own), Source::Call, at),
-            _ => {}
-        }
-        self.settle(&of.identity, at);
     }
 
     /// Ends what is due: lost sockets that did not come back, reports that were not repeated, tokens. Returns the sockets
@@ -437,7 +423,13 @@ impl Registry {
             new,
             reason,
             source,
-            shown: shown(&known.sessions, &self.rules, absent).status,
+            shown: shown(
+                &known.sessions,
+                !known.engaged.is_empty(),
+                &self.rules,
+                absent,
+            )
+            .status,
         };
         known.history.push(entry, &mut self.entries);
     }

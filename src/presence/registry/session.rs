@@ -142,16 +142,20 @@ pub(in crate::presence) struct Session {
     pub(in crate::presence) report: Option<Report>,
     /// When its status began, in milliseconds since the Unix epoch.
     pub(in crate::presence) since: u64,
-    /// Whether it can be rung: the right to receive, and a microphone.
-    pub(in crate::presence) may_ring: bool,
+    /// Whether calls and messages may come to it.
+    pub(in crate::presence) may_receive: bool,
+    /// Whether it has a microphone and a speaker.
+    pub(in crate::presence) has_audio: bool,
     /// Until when the lost socket may come back.
     pub(in crate::presence) suspended: Option<Instant>,
     /// When its token stops counting.
     pub(in crate::presence) token_end: Option<Instant>,
     /// The key that signed its token; without it the session ends. `None` for reports by an account key.
     pub(in crate::presence) key: Option<Arc<str>>,
-    /// Calls and ringings in progress.
+    /// Calls in progress: what its identity knows, which outlives it.
     pub(in crate::presence) calls: u32,
+    /// Calls that ring it and are not answered.
+    pub(in crate::presence) rings: u32,
     /// Proves that whoever comes back is who was lost; used once.
     pub(in crate::presence) resume: Option<u128>,
     /// What kind of client took a name that was made for it; such a client cannot show a resume token.
@@ -175,11 +179,13 @@ impl Session {
             channel,
             report: None,
             since: at.unix_ms,
-            may_ring: false,
+            may_receive: false,
+            has_audio: false,
             suspended: None,
             token_end: None,
             key: None,
             calls: 0,
+            rings: 0,
             resume: None,
             nameless: None,
             armed: None,
@@ -216,6 +222,11 @@ impl Session {
         } else {
             Source::Silence
         }
+    }
+
+    /// Whether it could be rung, if it were willing and free.
+    pub(in crate::presence) fn may_be_rung(&self) -> bool {
+        self.is_live_socket() && self.may_receive && self.has_audio
     }
 
     pub(in crate::presence) fn is_live_socket(&self) -> bool {

@@ -48,7 +48,8 @@ impl Desk {
             device: Ok(name(device)),
             app: name("app"),
             socket: SocketId(self.sockets),
-            may_ring: true,
+            may_receive: true,
+            has_audio: true,
             may_give: true,
             token: None,
             resume: None,
@@ -126,7 +127,8 @@ fn a_call_is_laid_over_what_is_reported() {
     let mut desk = Desk::new(rules());
     let session = desk.device("a", "1", Status::Available);
     let (at, before) = (desk.at(), desk.registry.version());
-    desk.registry.begin_call(&session, at);
+    desk.registry
+        .begin_call((&session.identity, &session.device, &session.app), true, at);
     let item = desk.item("a");
     assert_eq!(
         (item.status, item.reason),
@@ -139,11 +141,14 @@ fn a_call_is_laid_over_what_is_reported() {
         "nothing reported is overwritten"
     );
     assert_eq!(desk.registry.version(), before + 1);
-    desk.registry.begin_call(&session, at);
+    desk.registry
+        .begin_call((&session.identity, &session.device, &session.app), true, at);
     desk.say(&session, Status::Away);
-    desk.registry.end_call(&session, at);
+    desk.registry
+        .end_call((&session.identity, &session.device, &session.app), at);
     assert_eq!(desk.shown("a"), Status::Busy, "one of two calls is left");
-    desk.registry.end_call(&session, at);
+    desk.registry
+        .end_call((&session.identity, &session.device, &session.app), at);
     assert_eq!(desk.shown("a"), Status::Away);
     let page = desk.registry.log_of(&name("a"), None, 10, at);
     let calls = page
@@ -173,7 +178,8 @@ fn who_may_not_give_is_rung_and_who_may_not_receive_is_shown() {
     let item = desk.item("silent");
     assert_eq!((item.status, item.ringable), (Status::Unavailable, true));
     let deaf = Arrival {
-        may_ring: false,
+        may_receive: false,
+        has_audio: false,
         ..desk.arrival("1")
     };
     desk.connect("deaf", deaf);

@@ -4,7 +4,10 @@
 //! owns the connection, reads what comes and writes what waits, with small buffers: there are many sockets and most are idle. Never
 //! looks into a message.
 
+pub(in crate::presence) mod calls;
 pub(in crate::presence) mod frame;
+#[cfg(test)]
+mod hostile;
 pub(in crate::presence) mod pace;
 pub(in crate::presence) mod page;
 pub(in crate::presence) mod sdk;
@@ -42,7 +45,7 @@ const FAREWELL: Duration = Duration::from_secs(2);
 
 const KEY: HeaderName = HeaderName::from_static("sec-websocket-key");
 const VERSION: HeaderName = HeaderName::from_static("sec-websocket-version");
-const ACCEPT: HeaderName = HeaderName::from_static("sec-websocket-accept");
+pub(in crate::presence) const ACCEPT: HeaderName = HeaderName::from_static("sec-websocket-accept");
 
 /// Answers the handshake.
 pub(in crate::presence) fn upgrade(
@@ -65,13 +68,7 @@ pub(in crate::presence) fn upgrade(
             "pages of this origin may not open sockets here (`presence.allowed_origins`)",
         ));
     }
-    let key = headers.get(KEY).filter(|_| request.can_upgrade);
-    let key = key.filter(|_| headers.get(VERSION).is_some_and(|version| version == "13"));
-    let Some(key) = key else {
-        return Err(Fault::bad(
-            "this path opens a WebSocket (RFC 6455, version 13) over HTTP/1.1",
-        ));
-    };
+    let (accept, protocol) = handshake(request)?;
     if presence.sockets.is_draining() {
         return Ok(later(
             StatusCode::SERVICE_UNAVAILABLE,
@@ -98,8 +95,6 @@ pub(in crate::presence) fn upgrade(
             Duration::from_secs(10),
         ));
     };
-    let accept = HeaderValue::try_from(derive_accept_key(key.as_bytes()));
-    let accept = accept.map_err(|_| Fault::bad("the key of the WebSocket is malformed"))?;
     let mut response = Response::new(StatusCode::SWITCHING_PROTOCOLS, "");
     response.headers.insert(ACCEPT, accept);
     let talk = Talk::new(
@@ -109,8 +104,25 @@ pub(in crate::presence) fn upgrade(
         late,
     );
     let run = move |socket: Socket| Box::pin(run(socket, talk, held)) as _;
-    response.upgrade = Some((HeaderValue::from_static("websocket"), Box::new(run)));
+    response.upgrade = Some((protocol, Box::new(run)));
     Ok(response)
+}
+
+/// What answers the handshake of a WebSocket (RFC 6455 §4.2.2): the proof that it was read, and the protocol.
+pub(in crate::presence) fn handshake(
+    request: &Request,
+) -> Result<(HeaderValue, HeaderValue), Fault> {
+    let headers = &request.head.headers;
+    let key = headers.get(KEY).filter(|_| request.can_upgrade);
+    let key = key.filter(|_| headers.get(VERSION).is_some_and(|version| version == "13"));
+    let Some(key) = key else {
+        return Err(Fault::bad(
+            "this path opens a WebSocket (RFC 6455, version 13) over HTTP/1.1",
+        ));
+    };
+    let accept = HeaderValue::try_from(derive_accept_key(key.as_bytes()));
+    let accept = accept.map_err(|_| Fault::bad("the key of the WebSocket is malformed"))?;
+    Ok((accept, HeaderValue::from_static("websocket")))
 }
 
 /// Asks to come back later.
@@ -166,7 +178,7 @@ async fn run(socket: Socket, mut talk: Talk, held: Held) {
         }
     };
     if ended == Ended::Left {
-        talk.sign_out();
+        talk.leave();
     }
     drop(talk);
     let frame = match ended {

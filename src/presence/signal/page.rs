@@ -49,6 +49,7 @@ impl Talk {
         };
         let app = ask::name(asked.app.as_deref().unwrap_or(APP), "app")?;
         let grant = self.log_in(&asked.token)?;
+        self.line.speak_page();
         if !grant.may_receive && !grant.may_give {
             return Err(Fault::forbidden(
                 "this token allows neither to be called nor to give presence",
@@ -84,7 +85,8 @@ impl Talk {
             device: Ok(device),
             app,
             socket: self.line.id,
-            may_ring: grant.may_receive && asked.audio,
+            may_receive: grant.may_receive,
+            has_audio: asked.audio,
             may_give: grant.may_give,
             token: Some(self.token_end(&grant, at)),
             resume: asked
@@ -98,7 +100,7 @@ impl Talk {
         self.replace(connected.replaced);
         let payload = welcome(connected.session.epoch, next_resume, connected.is_resumed);
         let login = self.known()?;
-        (login.session, login.has_audio) = (Some(connected.session), asked.audio);
+        login.session = Some(connected.session);
         Ok(Some(("welcome", payload)))
     }
 

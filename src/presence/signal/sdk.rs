@@ -3,6 +3,8 @@
 //! The SDK repeats `register` every 30 s, sends `listen` again with each new token, and says no device's name, so that one which
 //! comes back without a word is taken for the one of its kind that was lost first. Read in its source, version 2.18.5.
 
+use std::time::Duration;
+
 use serde::Deserialize;
 use serde_json::json;
 
@@ -17,10 +19,15 @@ use crate::presence::subscription::outbox::Close;
 
 /// The application of SDK devices.
 const APP: &str = "voice";
+/// Longest time that a client may take to come back to its call, in seconds: as long as the SDK ever takes.
+const RECONNECT_MAX: f64 = 30.0;
 
 #[derive(Debug, Deserialize)]
 struct Listen {
     token: String,
+    /// Seconds for which it tries to come back to a call whose connection it lost.
+    #[serde(default, rename = "reconnectTimeout")]
+    reconnect_timeout: Option<f64>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -43,6 +50,8 @@ impl Talk {
         }
         let asked: Listen = frame.payload()?;
         let grant = self.log_in(&asked.token)?;
+        let seconds = asked.reconnect_timeout.filter(|seconds| *seconds > 0.0);
+        self.window = seconds.map(|seconds| Duration::from_secs_f64(seconds.min(RECONNECT_MAX)));
         let now = self.presence.clock.unix_time().as_secs();
         let ttl = grant.expires.saturating_sub(now);
         let token = json!({ "identity": grant.identity, "ttl": ttl });
@@ -87,7 +96,8 @@ impl Talk {
             device,
             app: Name::new(APP).expect("it is a plain word"),
             socket,
-            may_ring: grant.may_receive,
+            may_receive: grant.may_receive,
+            has_audio: true,
             may_give: grant.may_give,
             token: Some(self.token_end(&grant, at)),
             resume: None,
@@ -97,7 +107,7 @@ impl Talk {
             account.with(|state| state.registry.connect(&grant.identity, arrival, at))?;
         self.replace(connected.replaced);
         let login = self.known()?;
-        (login.session, login.has_audio) = (Some(connected.session), true);
+        login.session = Some(connected.session);
         Ok(Some(("ready", json!({}))))
     }
 
@@ -124,7 +134,6 @@ impl Talk {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::time::Duration;
 
     use super::*;
     use crate::clock::Clock;
@@ -146,6 +155,7 @@ mod tests {
             }],
             webhooks: Vec::new(),
             api: ApiAccess::Tokens,
+            ..AccountSettings::default()
         };
         Settings {
             accounts: vec![account],

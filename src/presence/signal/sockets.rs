@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 use serde_json::json;
+use smallvec::SmallVec;
 
+use crate::presence::call::handle::Leg;
 use crate::presence::registry::session::SocketId;
 use crate::presence::subscription::form::{Form, message};
 use crate::presence::subscription::outbox::{Close, Outbox};
@@ -43,6 +45,12 @@ pub(in crate::presence) struct Line {
     token_end: AtomicU64,
     /// The sid of the account, and the key that the client showed or that signed its token.
     key: Mutex<Option<(Arc<str>, Arc<str>)>>,
+    /// The calls that it is a side of.
+    legs: Mutex<SmallVec<[Leg; 0]>>,
+    /// It speaks our own dialect, not the voice SDK's.
+    is_page: AtomicBool,
+    /// Its token has ended, and it is there for its calls only.
+    has_outlived: AtomicBool,
 }
 
 impl Line {
@@ -56,6 +64,7 @@ impl Line {
         *self.key.lock() = Some((account.into(), key.into()));
         let end = token_end.map_or(u64::MAX, |end| self.ms(end));
         self.token_end.store(end, Ordering::Relaxed);
+        self.has_outlived.store(false, Ordering::Relaxed);
         self.is_known.store(true, Ordering::Relaxed);
     }
 
@@ -69,11 +78,18 @@ impl Line {
 
     /// The token has ended, or its key went: says so, as a device that is told why asks for a new one, and closes.
     pub(in crate::presence) fn end_token(&self) {
+        if self.has_outlived.swap(true, Ordering::Relaxed) {
+            return;
+        }
         if self.is_socket() {
             let error = json!({ "code": 31_205, "message": "the token has ended; get a new one" });
             self.outbox.say(message("error", json!({ "error": error })));
         }
-        self.outbox.close(Close::TOKEN_END);
+        // What it has begun it may end: a call outlives the token of its sides.
+        self.token_end.store(u64::MAX, Ordering::Relaxed);
+        if self.legs.lock().is_empty() {
+            self.outbox.close(Close::TOKEN_END);
+        }
     }
 
     fn ms(&self, at: Instant) -> u64 {
@@ -186,6 +202,9 @@ impl Sockets {
             is_known: AtomicBool::new(false),
             token_end: AtomicU64::new(u64::MAX),
             key: Mutex::default(),
+            legs: Mutex::default(),
+            is_page: AtomicBool::new(false),
+            has_outlived: AtomicBool::new(false),
         });
         self.lines.lock().insert(id, Arc::clone(&line));
         let first = if form == Form::Socket {
@@ -230,6 +249,14 @@ impl Sockets {
         let ids: Vec<_> = ids.drain(from..).collect();
         drop(leaving);
         for line in ids.into_iter().filter_map(|id| self.find(id)) {
+            // Who talks goes when the talk is over, or when all is.
+            if !line.legs().is_empty() {
+                let mut leaving = self.leaving.lock();
+                if let Some((ids, _)) = leaving.as_mut() {
+                    ids.insert(0, line.id);
+                }
+                continue;
+            }
             farewell(&line);
             line.outbox.close(Close::GOING_AWAY);
         }
@@ -261,6 +288,71 @@ impl Sockets {
 }
 
 impl Line {
+    /// It becomes a side of a call.
+    pub(in crate::presence) fn attach(&self, leg: Leg) {
+        let mut legs = self.legs.lock();
+        legs.retain(|known| known.name != leg.name);
+        legs.push(leg);
+    }
+
+    /// It is no side of that call any more.
+    pub(in crate::presence) fn detach(&self, name: &str) {
+        let mut legs = self.legs.lock();
+        legs.retain(|known| known.name != name);
+        legs.shrink_to_fit();
+        if legs.is_empty() && self.has_outlived.load(Ordering::Relaxed) {
+            self.outbox.close(Close::TOKEN_END);
+        }
+    }
+
+    /// It knows a call by another name from now on.
+    pub(in crate::presence) fn rename(&self, before: &str, name: &str) {
+        let mut legs = self.legs.lock();
+        if let Some(leg) = legs.iter_mut().find(|leg| leg.name == before) {
+            leg.former = Some(std::mem::replace(&mut leg.name, name.to_owned()));
+        }
+    }
+
+    /// The call that it knows by that name, or knew by it before.
+    pub(in crate::presence) fn leg(&self, name: &str) -> Option<Leg> {
+        let legs = self.legs.lock();
+        let is_it = |leg: &&Leg| leg.name == name || leg.former.as_deref() == Some(name);
+        legs.iter().find(is_it).cloned()
+    }
+
+    /// All calls that it is a side of.
+    pub(in crate::presence) fn legs(&self) -> SmallVec<[Leg; 0]> {
+        self.legs.lock().clone()
+    }
+
+    /// A heartbeat follows the invitation to that call: its echo tells that the device has it.
+    pub(in crate::presence) fn await_echo(&self, name: &str) {
+        let mut legs = self.legs.lock();
+        if let Some(leg) = legs.iter_mut().find(|leg| leg.name == name) {
+            leg.is_echo_due = true;
+        }
+    }
+
+    /// The echo of a heartbeat came: what waited for it rings.
+    pub(in crate::presence) fn take_echoed(&self) -> SmallVec<[Leg; 0]> {
+        let mut legs = self.legs.lock();
+        let mut echoed = SmallVec::new();
+        for leg in legs.iter_mut().filter(|leg| leg.is_echo_due) {
+            leg.is_echo_due = false;
+            echoed.push(leg.clone());
+        }
+        echoed
+    }
+
+    /// It speaks our own dialect from now on.
+    pub(in crate::presence) fn speak_page(&self) {
+        self.is_page.store(true, Ordering::Relaxed);
+    }
+
+    pub(in crate::presence) fn is_page(&self) -> bool {
+        self.is_page.load(Ordering::Relaxed)
+    }
+
     /// Whether it is a socket, to which our own messages may be written.
     pub(in crate::presence) fn is_socket(&self) -> bool {
         self.form == Form::Socket

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use super::frame::{Frame, cut};
 use super::sockets::Line;
 use crate::presence::account::{Account, Open, Subscription};
+use crate::presence::call::board::Heard;
 use crate::presence::fault::Fault;
 use crate::presence::name::Name;
 use crate::presence::plugin::Presence;
@@ -40,6 +41,8 @@ pub(in crate::presence) struct Talk {
     /// It came beyond the pace, and is to come back after so long.
     pub(in crate::presence) late: Option<Duration>,
     pub(in crate::presence) login: Option<Login>,
+    /// For how long its calls are kept when its connection is lost, if the client said so.
+    pub(in crate::presence) window: Option<Duration>,
     bucket: (f64, Instant),
 }
 
@@ -50,8 +53,6 @@ pub(in crate::presence) struct Login {
     pub(in crate::presence) grant: Arc<Grant>,
     /// Its registration, if it has one.
     pub(in crate::presence) session: Option<SessionRef>,
-    /// Whether its device can be rung, where the token lets it.
-    pub(in crate::presence) has_audio: bool,
     pub(in crate::presence) subscriptions: Vec<Subscription>,
     _open: Open,
 }
@@ -73,6 +74,7 @@ impl Talk {
             kind,
             late,
             login: None,
+            window: None,
             bucket,
         }
     }
@@ -94,7 +96,7 @@ impl Talk {
         }
         // The heartbeat's echo.
         if text.trim().is_empty() {
-            return;
+            return self.echo();
         }
         self.presence.stats.count_in(1);
         let frame = match Frame::read(text) {
@@ -115,12 +117,15 @@ impl Talk {
     }
 
     fn answer(&mut self, frame: &Frame<'_>) -> Result<Reply, Fault> {
+        if let Some(answered) = self.call(frame) {
+            return answered;
+        }
         match &*frame.r#type {
             "listen" => self.listen(frame),
             "register" => self.register(frame),
             "hello" => self.hello(frame),
             "bye" => {
-                self.sign_out();
+                self.leave();
                 self.line.outbox.close(Close::NORMAL);
                 Ok(None)
             }
@@ -131,6 +136,7 @@ impl Talk {
                 Ok(Some(("presence.unsub", json!({}))))
             }
             "presence.query" => self.query(frame),
+            "message.ack" => self.acknowledge(frame),
             other => Err(Fault::bad(format!(
                 "`{}` is no message that is understood here",
                 cut(other)
@@ -183,12 +189,12 @@ impl Talk {
                 }
             }
             if let Some(session) = &login.session {
-                let may_ring = grant.may_receive && login.has_audio;
+                let may_receive = grant.may_receive;
                 let may_give = grant.may_give;
                 account.with(|state| {
                     state
                         .registry
-                        .renew(session, may_ring, may_give, Some(end.clone()), at);
+                        .renew(session, may_receive, may_give, Some(end.clone()), at);
                 });
             }
         } else {
@@ -201,7 +207,6 @@ impl Talk {
                 account,
                 grant: Arc::clone(&grant),
                 session: None,
-                has_audio: false,
                 subscriptions: Vec::new(),
                 _open: open,
             });
@@ -231,8 +236,20 @@ impl Talk {
         Ok(())
     }
 
+    /// The client goes, and is known to have gone: so do its device and its calls.
+    pub(in crate::presence) fn leave(&mut self) {
+        self.sign_off();
+        self.tell_calls(|| Heard::Left);
+    }
+
     /// The device goes, and is known to have gone.
     pub(in crate::presence) fn sign_out(&mut self) {
+        self.sign_off();
+        self.tell_calls(|| Heard::Unregistered);
+    }
+
+    /// Before its calls hear of it: they would find it there, and ring it again.
+    fn sign_off(&mut self) {
         self.end(|account, session, at| {
             account.with(|state| state.registry.leave(session, Source::Socket, at));
         });
@@ -243,6 +260,12 @@ impl Talk {
         self.end(|account, session, at| {
             account.with(|state| state.registry.lose(session, at));
         });
+        // Nothing can be said to it any more, though its connection may take a moment to close.
+        self.line.outbox.close(Close::SILENT);
+        let window = self
+            .window
+            .unwrap_or_else(|| self.presence.live().settings.grace);
+        self.tell_calls(|| Heard::Lost(Some(window)));
     }
 
     fn end(&mut self, how: impl FnOnce(&Account, &SessionRef, Moment)) {

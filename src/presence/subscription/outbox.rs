@@ -55,10 +55,17 @@ pub(in crate::presence) enum Next {
 }
 
 /// The messages that wait for one client.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(in crate::presence) struct Outbox {
     state: Mutex<State>,
     waker: AtomicWaker,
+    max: usize,
+}
+
+impl Default for Outbox {
+    fn default() -> Self {
+        Self::holding(WAITING_MAX)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -69,6 +76,15 @@ struct State {
 }
 
 impl Outbox {
+    /// One in which so many bytes may wait.
+    pub(in crate::presence) fn holding(max: usize) -> Self {
+        Self {
+            state: Mutex::default(),
+            waker: AtomicWaker::new(),
+            max,
+        }
+    }
+
     /// Adds a message; false if too much waits already. One that is longer than the bound by itself still goes where little waits.
     /// After the end nothing is added, nor is anything missed.
     pub(in crate::presence) fn push(&self, text: Utf8Bytes) -> bool {
@@ -77,7 +93,7 @@ impl Outbox {
             if state.close.is_some() {
                 return true;
             }
-            if !state.has_room() && state.bytes + text.len() > WAITING_MAX {
+            if !state.has_room() && state.bytes + text.len() > self.max {
                 return false;
             }
             state.bytes += text.len();
@@ -119,6 +135,11 @@ impl Outbox {
     /// Whether the end was said, though perhaps not written yet.
     pub(in crate::presence) fn is_closing(&self) -> bool {
         self.state.lock().close.is_some()
+    }
+
+    /// Bytes that wait.
+    pub(in crate::presence) fn waiting(&self) -> usize {
+        self.state.lock().bytes
     }
 
     /// Whether nothing waits.

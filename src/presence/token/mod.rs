@@ -7,11 +7,16 @@
 
 mod access;
 mod basic;
+pub mod bridge;
 mod capability;
 mod fault;
 mod mint;
+mod own;
+#[cfg(test)]
+mod own_hostile;
 mod parts;
 mod pattern;
+pub mod peer;
 mod presence;
 mod restrict;
 mod times;
@@ -23,8 +28,10 @@ mod hostile;
 #[cfg(test)]
 mod tests;
 
+pub use bridge::{Bridge, BridgeFault};
 pub use fault::TokenFault;
 pub use mint::{Draft, MintError};
+pub use own::OwnFault;
 pub use pattern::{Pattern, PatternError};
 pub use restrict::{Hours, Medium, Restrict, Target};
 pub use times::{LIFETIME_MAX, SKEW};

@@ -58,18 +58,27 @@ impl<'a> Parts<'a> {
 
     /// Which kind of token the header makes it.
     pub(super) fn kind(&self) -> Result<Kind, TokenFault> {
-        let is = |name: &str, wanted: &str| {
-            self.header.get(name).and_then(Value::as_str) == Some(wanted)
-        };
-        // An extension that must be understood is not understood here.
-        if !is("alg", "HS256") || !is("typ", "JWT") || self.header.contains_key("crit") {
-            return Err(TokenFault::Header);
+        if self.is_of(ACCESS_TOKEN) {
+            return Ok(Kind::Access);
         }
-        match self.header.get("cty") {
-            None => Ok(Kind::Capability),
-            Some(_) if is("cty", ACCESS_TOKEN) => Ok(Kind::Access),
-            Some(_) => Err(TokenFault::Header),
-        }
+        let is_capability = self.is_understood() && !self.header.contains_key("cty");
+        is_capability
+            .then_some(Kind::Capability)
+            .ok_or(TokenFault::Header)
+    }
+
+    /// Whether the header says that it is a token of this content type.
+    pub(super) fn is_of(&self, content_type: &str) -> bool {
+        self.is_understood() && self.says("cty", content_type)
+    }
+
+    /// The only algorithm there is, and no extension that must be understood.
+    fn is_understood(&self) -> bool {
+        self.says("alg", "HS256") && self.says("typ", "JWT") && !self.header.contains_key("crit")
+    }
+
+    fn says(&self, name: &str, wanted: &str) -> bool {
+        self.header.get(name).and_then(Value::as_str) == Some(wanted)
     }
 }
 

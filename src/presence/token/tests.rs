@@ -30,6 +30,7 @@ pub(super) fn settings() -> Settings {
         }],
         webhooks: Vec::new(),
         api: ApiAccess::default(),
+        ..AccountSettings::default()
     };
     Settings {
         accounts: vec![

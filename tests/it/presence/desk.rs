@@ -7,7 +7,7 @@ use base64::prelude::BASE64_STANDARD;
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
 use tidegate::presence::token::Draft;
-use tidegate::presence::{AccountSettings, ApiAccess, KeySettings, Name, SecretText, Settings};
+use tidegate::presence::{AccountSettings, KeySettings, Name, SecretText, Settings};
 use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::{Error, Message};
@@ -56,10 +56,7 @@ pub(crate) fn plan(more: &str) -> Plan {
 
 /// The same with a whole configuration.
 pub(crate) fn plan_with(config: &str) -> Plan {
-    credentials(sidecar(config))
-}
-
-fn credentials(plan: Plan) -> Plan {
+    let plan = sidecar(config);
     plan.env("AC_AUTH_TOKEN", AUTH_TOKEN)
         .env("SK_SECRET", SECRET)
         .env("OTHER_TOKEN", OTHER_TOKEN)
@@ -68,11 +65,16 @@ fn credentials(plan: Plan) -> Plan {
 
 /// A gate with the plugin that also listens with TLS, as its second listener, and the authority that signed its certificate.
 pub(crate) async fn secure_gate(more: &str) -> (Sidecar, Authority) {
+    secure_gate_with(&config(more)).await
+}
+
+/// The same with a whole configuration.
+pub(crate) async fn secure_gate_with(config: &str) -> (Sidecar, Authority) {
     let tls = "tls: { certificate: \"$DIR/gate.crt\", private_key: \"$DIR/gate.key\" }";
     let server = format!(
         "server: {{ threads: 2, listeners: [{{ address: \"127.0.0.1:0\" }}, {{ address: \"127.0.0.1:0\", {tls} }}] }}\n"
     );
-    let plan = credentials(sidecar(&(config(more) + &server)));
+    let plan = plan_with(&format!("{config}{server}"));
     let authority = Authority::new(plan.directory());
     authority.sign("gate", "127.0.0.1");
     (plan.start().await, authority)
@@ -123,8 +125,7 @@ pub(crate) fn sign(draft: &Draft, ago: Duration) -> String {
                 id: KEY.into(),
                 secrets: vec![SecretText(SECRET.into())],
             }],
-            webhooks: Vec::new(),
-            api: ApiAccess::Tokens,
+            ..AccountSettings::default()
         }],
         ..Settings::default()
     };
@@ -382,13 +383,22 @@ pub(crate) struct Events {
 impl Events {
     /// Begins a stream on that connection; the refusal if it is refused.
     pub(crate) async fn on(
-        mut connection: Connection,
+        connection: Connection,
         credentials: &str,
         query: &str,
     ) -> Result<Self, Response> {
         let path = format!("/v1/presence/events?{query}");
+        Self::at(connection, credentials, &path).await
+    }
+
+    /// The same of any path.
+    pub(crate) async fn at(
+        mut connection: Connection,
+        credentials: &str,
+        path: &str,
+    ) -> Result<Self, Response> {
         let fields = [("authorization", credentials)];
-        connection.send_get(&path, &fields).await;
+        connection.send_get(path, &fields).await;
         let (status, head) = connection.head().await;
         if status != 200 {
             let framing = Framing::of_response(&head, status, "GET");

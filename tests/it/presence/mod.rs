@@ -1,9 +1,14 @@
 //! The presence plugin behind a real gate: over REST, on sockets, and for those who watch.
 
 mod api;
+mod browser;
+mod calls;
 mod desk;
+mod edit;
+mod instructions;
 mod packages;
 mod page;
+mod phone;
 mod road;
 mod sdk;
 mod sockets;

@@ -5,15 +5,15 @@
 
 use std::path::Path;
 
-use serde_json::{Value, json};
+use serde_json::json;
 use tempfile::TempDir;
 
+use super::browser::Browser;
 use super::desk::{Socket, ask, basic, gate, item, seeing, token};
-use super::packages::Script;
 use super::road::Road;
 use crate::support::eventually;
 use crate::support::sidecar::Sidecar;
-use crate::support::tools::{CHROMIUM, NGINX, Running};
+use crate::support::tools::{NGINX, Running};
 
 /// A browser on the page, and all that is behind it.
 struct Desk {
@@ -27,39 +27,7 @@ struct Desk {
     _directory: TempDir,
 }
 
-/// Chromium.
-struct Browser {
-    script: Script,
-    _folder: TempDir,
-}
-
 impl Browser {
-    async fn start() -> Self {
-        CHROMIUM.must_be_there();
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().display().to_string();
-        let mut script = Script::start("browse.js", &[&path], &[]).await;
-        let begun = script.next().await;
-        assert!(begun["done"].is_string(), "{begun}");
-        Self {
-            script,
-            _folder: folder,
-        }
-    }
-
-    /// Has it do something, which must succeed.
-    async fn does(&mut self, command: Value) -> Value {
-        self.script.say(&command.to_string());
-        let mut answer = self.script.next().await;
-        assert!(answer["failed"].is_null(), "{}", answer["failed"]);
-        answer["done"].take()
-    }
-
-    /// Waits until an expression of the page holds; its value.
-    async fn until(&mut self, expression: &str) -> Value {
-        self.does(json!({ "until": expression })).await
-    }
-
     /// Waits until the page shows that of an identity.
     async fn until_shown(&mut self, identity: &str, shown: &str) {
         let row = format!("#contacts tr[data-identity='{identity}'] td");
@@ -97,7 +65,7 @@ impl Desk {
         let allowed = format!("  allowed_origins: [\"http://{}\"]\n", origins[0].address);
         let gate = gate(&allowed).await;
         let desk = Self {
-            browser: Browser::start().await,
+            browser: Browser::start(&[]).await,
             road: Road::to(&gate.address).await,
             gate,
             origins,

@@ -1,79 +1,19 @@
 //! The vendor's SDK, unmodified, against a real gate: `@twilio/voice-sdk` in Node, over TLS.
 //!
 //! Each phone is a process of `tests/presence/device.js`. What the SDK says of itself and what the gate says of it are both looked at.
-//! Its calls are not tried here: they need media that Node does not have.
+//! Its calls are in [`calls::phones`](super::calls).
 
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::desk::{
     Socket, ask, basic, draft, item, secure_gate, seeing, sign, token, token_ending,
 };
-use super::packages::Script;
+use super::phone::Phone;
 use super::road::Road;
 use crate::support::sidecar::Sidecar;
-use crate::support::tls::Authority;
 use crate::support::{eventually, now};
-
-/// One device of the SDK.
-struct Phone {
-    script: Script,
-    /// What happened to it so far, but for what was waited for.
-    seen: Vec<String>,
-}
-
-impl Phone {
-    /// A device with that token that does nothing yet; `options` are the SDK's own.
-    async fn made(address: &str, authority: &Authority, token: &str, options: Value) -> Self {
-        let trust = ("NODE_EXTRA_CA_CERTS", authority.path("ca.crt"));
-        let script = Script::start("device.js", &[address, &options.to_string()], &[trust]).await;
-        let mut phone = Self {
-            script,
-            seen: Vec::new(),
-        };
-        phone.say(&format!("token {token}"));
-        let made = phone.until("made").await;
-        assert_eq!(made["version"], "2.18.5");
-        phone
-    }
-
-    /// The same, registered.
-    async fn registered(address: &str, authority: &Authority, token: &str) -> Self {
-        let mut phone = Self::made(address, authority, token, json!({})).await;
-        phone.say("register");
-        phone.until("registered").await;
-        phone
-    }
-
-    fn say(&mut self, line: &str) {
-        self.script.say(line);
-    }
-
-    /// Waits until that happens to it; what happens before is noted.
-    async fn until(&mut self, event: &str) -> Value {
-        loop {
-            let next = self.script.next().await;
-            if next["event"] == event {
-                return next;
-            }
-            self.note(&next);
-        }
-    }
-
-    fn note(&mut self, line: &Value) {
-        let word = line["event"].as_str().unwrap_or("?");
-        self.seen.push(word.to_owned());
-    }
-
-    /// All that happened to it and was not waited for.
-    fn seen(&mut self) -> &[String] {
-        for line in self.script.rest() {
-            self.note(&line);
-        }
-        &self.seen
-    }
-}
 
 /// The names of an identity's devices, in order.
 async fn devices(gate: &Sidecar, identity: &str) -> Vec<String> {
@@ -146,7 +86,7 @@ async fn phones_of_one_identity_are_devices_of_their_own() {
     assert_eq!(both.len(), 2);
     assert!(both.contains(&one[0]));
 
-    first.script.kill();
+    first.kill();
     until_suspended(&gate, "alice", 1).await;
     let other = json!({ "userAgent": "Mozilla/5.0 (test) Other/2" });
     let mut other = Phone::made(address, &authority, &token, other).await;
@@ -280,7 +220,7 @@ async fn a_new_token_keeps_the_device_and_renews_its_rights() {
         (&json!(20_104), &json!(31_205))
     );
     assert!(
-        !bob.seen.contains(&"unregistered".to_owned()),
+        !bob.noted().contains(&"unregistered".to_owned()),
         "it is told before it is cut off"
     );
     eventually("bob is gone", async || {

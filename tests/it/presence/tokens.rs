@@ -106,6 +106,7 @@ fn settings() -> Settings {
         }],
         webhooks: Vec::new(),
         api: tidegate::presence::ApiAccess::Tokens,
+        ..AccountSettings::default()
     };
     Settings {
         accounts: vec![

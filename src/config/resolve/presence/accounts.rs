@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use super::addresses;
+use super::{addresses, calls};
 use crate::config::diagnostic::Place;
 use crate::config::file::{self, ApiWord, At, PresenceAccount, PresenceKey, SecretList};
 use crate::config::resolve::accounts::SECRET_ADVISED;
@@ -23,7 +23,7 @@ const WEBHOOKS_MAX: usize = 10;
 const DIGITS: usize = 32;
 
 /// Identifiers, and the line in which each is first given.
-type Lines<'f> = HashMap<&'f str, usize>;
+pub(super) type Lines<'f> = HashMap<&'f str, usize>;
 
 /// Judges the tenants.
 pub(super) fn accounts(
@@ -46,7 +46,6 @@ fn one<'f>(
     sids: &mut Lines<'f>,
     ids: &mut Lines<'f>,
 ) -> AccountSettings {
-    not_supported(cx, account);
     identifier(cx, "account", "AC", &account.sid, sids);
     let tokens = account.auth_token.as_ref();
     let listed = account.keys.as_ref().map(|keys| keys.value.as_slice());
@@ -76,6 +75,9 @@ fn one<'f>(
             ApiWord::Tokens => ApiAccess::Tokens,
             ApiWord::Internal => ApiAccess::Internal,
         },
+        applications: calls::applications(cx, account.applications.as_ref()),
+        numbers: calls::numbers(cx, account.numbers.as_ref()),
+        destinations: calls::destinations(cx, account.destinations.as_ref()),
     }
 }
 
@@ -95,7 +97,7 @@ fn key<'f>(cx: &mut Context<'_>, key: &'f PresenceKey, ids: &mut Lines<'f>) -> O
 }
 
 /// Judges an identifier of two letters and 32 digits, which no other of its kind has.
-fn identifier<'f>(
+pub(super) fn identifier<'f>(
     cx: &mut Context<'_>,
     kind: &str,
     letters: &str,
@@ -137,7 +139,7 @@ fn secrets(cx: &mut Context<'_>, key: &str, list: &At<SecretList>) -> Vec<Secret
     found
 }
 
-fn weak(cx: &mut Context<'_>, key: &str, place: Place) {
+pub(super) fn weak(cx: &mut Context<'_>, key: &str, place: Place) {
     let message = format!("this `{key}` is short enough to be guessed");
     cx.warning("weak_key", place, message)
         .hint("use 32 random bytes or more");
@@ -162,11 +164,4 @@ fn webhooks(cx: &mut Context<'_>, account: &PresenceAccount) -> Vec<String> {
         }
     }
     urls
-}
-
-fn not_supported(cx: &mut Context<'_>, account: &PresenceAccount) {
-    let calls = "routing calls is";
-    cx.not_supported(account.applications.as_ref(), "applications", calls);
-    cx.not_supported(account.numbers.as_ref(), "numbers", calls);
-    cx.not_supported(account.destinations.as_ref(), "destinations", calls);
 }

@@ -1,4 +1,4 @@
-//! Addresses of the plugin's section: where changes are posted, and which pages may ask.
+//! Addresses of the plugin's section: where changes are posted, where instructions are, and which pages may ask.
 //!
 //! An origin is kept as browsers write it, so that comparing its bytes is enough. Never looks a name up.
 
@@ -23,14 +23,20 @@ pub(super) fn is_url(cx: &mut Context<'_>, url: &At<String>) -> bool {
 }
 
 fn url_fault(text: &str) -> Option<&'static str> {
-    if text.len() > URL_MAX {
-        return Some("is longer than 2,048 characters");
-    }
     // The parser forgets a fragment.
     if text.contains('#') {
         return Some("has a fragment, which is never sent");
     }
-    let Ok(parsed) = text.parse::<Uri>() else {
+    address_fault(text)
+}
+
+/// What is wrong with an address, whatever its fragment.
+pub(super) fn address_fault(text: &str) -> Option<&'static str> {
+    if text.len() > URL_MAX {
+        return Some("is longer than 2,048 characters");
+    }
+    let address = text.split('#').next().unwrap_or_default();
+    let Ok(parsed) = address.parse::<Uri>() else {
         return Some("is no address");
     };
     if !matches!(parsed.scheme_str(), Some("http" | "https")) {
@@ -38,7 +44,7 @@ fn url_fault(text: &str) -> Option<&'static str> {
     }
     let authority = parsed.authority()?;
     if authority.as_str().contains('@') {
-        return Some("holds a user name; webhooks are signed instead");
+        return Some("holds a user name; requests are signed instead");
     }
     let has_port = authority.as_str().len() > authority.host().len();
     let is_port = !has_port || authority.port_u16().is_some_and(|port| port > 0);
@@ -72,7 +78,7 @@ pub(super) fn origins(cx: &mut Context<'_>, list: Option<&At<Vec<At<String>>>>) 
 }
 
 /// Lower case, and without the scheme's own port.
-fn origin(text: &str) -> Option<String> {
+pub(super) fn origin(text: &str) -> Option<String> {
     let (scheme, rest) = text.split_once("://")?;
     let is_scheme = scheme.starts_with(|c: char| c.is_ascii_alphabetic())
         && scheme

@@ -5,16 +5,21 @@
 
 mod accounts;
 mod addresses;
+mod calls;
+mod peers;
+mod scripts;
 #[cfg(test)]
 mod tests;
+
+pub(super) use calls::reroutes;
 
 use std::time::Duration;
 
 use super::context::Context;
 use super::resources::Resources;
 use super::upstreams::UpstreamNames;
-use crate::config::file::{self, At, StatusWord};
-use crate::presence::{Order, Settings, Status};
+use crate::config::file::{self, At, StatusWord, UnavailableWord};
+use crate::presence::{Order, Settings, Status, Unavailable};
 
 /// The name by which resources and limits know the plugin.
 pub(super) const NAME: &str = "presence";
@@ -37,7 +42,6 @@ pub(super) fn presence(
     section: Option<&At<file::Presence>>,
 ) -> Option<Settings> {
     let section = &section?.value;
-    not_supported(cx, section);
     let usual = Settings::default();
     let max_sockets = cx.count(
         "max_sockets",
@@ -89,7 +93,28 @@ pub(super) fn presence(
             1..=CONNECTS_MAX,
         ),
         allowed_origins: addresses::origins(cx, section.allowed_origins.as_ref()),
+        call_resource: section
+            .call_resource
+            .as_ref()
+            .map_or(usual.call_resource, |name| name.value.clone()),
+        unavailable: unavailable(section.unavailable.unwrap_or_default()),
+        egress: peers::egress(cx, section.egress.as_ref()),
+        node: peers::node(cx, section.node.as_ref()).unwrap_or(usual.node),
+        peers: peers::peers(cx, section.peers.as_ref(), section.node.as_ref()),
     })
+}
+
+/// The name of what calls count as, if the plugin is there.
+pub(super) fn call_resource(
+    section: Option<&At<file::Presence>>,
+    upstreams: &UpstreamNames,
+) -> Option<At<String>> {
+    let section = section.filter(|_| upstreams.plugin().is_some())?;
+    let named = section.value.call_resource.clone();
+    Some(named.unwrap_or_else(|| At {
+        value: Settings::default().call_resource,
+        place: section.place,
+    }))
 }
 
 /// Judges the section against the resources that mount it.
@@ -104,7 +129,8 @@ pub(super) fn mounts(
         return;
     };
     let place = cx.source.key_before(section.place, NAME);
-    let mounting = resources.proxy.iter().find(|of| of.upstream == plugin);
+    let mut matching = resources.matching().iter();
+    let mounting = matching.find(|of| of.upstream == plugin);
     let has_account = section
         .value
         .accounts
@@ -125,6 +151,14 @@ pub(super) fn mounts(
             );
         }
         Some(_) => {}
+    }
+}
+
+fn unavailable(word: UnavailableWord) -> Unavailable {
+    match word {
+        UnavailableWord::Busy => Unavailable::Busy,
+        UnavailableWord::Text => Unavailable::Text,
+        UnavailableWord::Message => Unavailable::Message,
     }
 }
 
@@ -181,18 +215,4 @@ fn order(cx: &mut Context<'_>, list: &At<Vec<At<StatusWord>>>) -> Option<Order> 
             .hint("name each of the six statuses once, the one that counts most first");
     }
     Order::new(&order)
-}
-
-fn not_supported(cx: &mut Context<'_>, section: &file::Presence) {
-    let calls = "routing calls is";
-    cx.not_supported(section.call_resource.as_ref(), "call_resource", calls);
-    cx.not_supported(section.unavailable.as_ref(), "unavailable", calls);
-    cx.not_supported(
-        section.egress.as_ref(),
-        "egress",
-        "fetching instructions for calls is",
-    );
-    let peers = "asking other Tidegates is";
-    cx.not_supported(section.node.as_ref(), "node", peers);
-    cx.not_supported(section.peers.as_ref(), "peers", peers);
 }

@@ -5,12 +5,15 @@
 use std::path::Path;
 use std::time::Duration;
 
-use crate::admission::{Dimension, Policy, UpstreamId};
+use crate::admission::{Cost, Dimension, Policy, Priority, ResourceId, UpstreamId};
 use crate::classify::{AccountSource, Peer, Rules};
 use crate::config::explain::explain;
 use crate::config::tests::{EXAMPLE, MINIMAL, good};
 use crate::config::{Secrets, parse};
-use crate::presence::{AccountSettings, ApiAccess, Order, SecretText, Settings, Status};
+use crate::presence::{
+    ApiAccess, Application, Choose, Destination, Name, Order, Peers, Script, SecretText, Settings,
+    Status, Unavailable,
+};
 
 const SID: &str = "AC0123456789abcdef0123456789abcdef";
 const KEY: &str = "SK0123456789abcdef0123456789abcdef";
@@ -38,15 +41,23 @@ fn the_section_of_the_example_is_good_and_shows_the_defaults() {
         ["secret_missing"; 2]
     );
     let shown = config.presence.unwrap();
+    let of = &shown.accounts[0];
+    let webhooks = ["http://127.0.0.1:4000/presence"];
     assert_eq!(
-        shown.accounts,
-        [AccountSettings {
-            sid: SID.to_owned(),
-            auth_tokens: Vec::new(),
-            keys: Vec::new(),
-            webhooks: vec!["http://127.0.0.1:4000/presence".to_owned()],
-            api: ApiAccess::Tokens,
-        }]
+        (&*of.sid, &of.webhooks[..]),
+        (SID, &webhooks.map(str::to_owned)[..])
+    );
+    assert_eq!(
+        (&of.auth_tokens, &of.keys, of.api),
+        (&vec![], &vec![], ApiAccess::Tokens)
+    );
+    assert_eq!(
+        (
+            of.applications.len(),
+            of.numbers.len(),
+            of.destinations.len()
+        ),
+        (1, 1, 1)
     );
     let accounts = Vec::new();
     assert_eq!(Settings { accounts, ..shown }, Settings::default());
@@ -87,6 +98,7 @@ fn whatever_is_said_arrives() {
             "https://app.example.com".to_owned(),
             "http://[::1]:3000".to_owned(),
         ],
+        ..Settings::default()
     };
     assert_eq!(config.presence, Some(told));
 }
@@ -197,4 +209,152 @@ fn who_is_identified_by_presence_is_not_forged() {
     ));
     let codes: Vec<_> = config.warnings.iter().map(|found| found.code).collect();
     assert!(!codes.contains(&"forgeable"), "{codes:?}");
+}
+
+// B8, B27, B34: whose instructions run, which names stand for several, and what else calls need.
+#[test]
+fn what_is_said_about_calls_arrives() {
+    let folder = tempfile::tempdir().unwrap();
+    let secret = "hush-peers-0123456789abcdef0123456789";
+    std::fs::write(folder.path().join("secret"), secret).unwrap();
+    let app = "AP00000000000000000000000000000001";
+    let text = format!(
+        "{MINIMAL}{MOUNTED}presence:\n  accounts:\n    - sid: {SID}\n      auth_token: {{ file: secret }}\n\
+         \x20     applications: {{ {app}: {{ voice: {{ url: 'http://a/v#rc=2', fallback_url: 'https://b/' }}, clients: [alice] }} }}\n\
+         \x20     numbers: {{ +12: {{ messaging: {{ url: 'http://a/m' }} }}, '+123456789012345': {{ voice: {{ url: 'http://a' }} }} }}\n\
+         \x20     destinations: {{ Sales team: {{ members: [bob, Émile], choose: in_order }}, one: {{ members: [one] }} }}\n\
+         \x20 unavailable: message\n  egress: {{ allow: [10.0.0.0/8, '::1'] }}\n  node: b\n\
+         \x20 peers: {{ secret: {{ file: secret }}, nodes: [{{ name: a, url: 'HTTPS://Gate.example.com:443' }}] }}\n"
+    );
+    let path = folder.path().join("tidegate.yaml");
+    let config = parse(&path, &text, Secrets::Required).unwrap();
+    assert_eq!(config.warnings, []);
+    assert!(!format!("{config:?}").contains("hush"));
+    let told = config.presence.unwrap();
+    let script = |url: &str| Script {
+        url: url.to_owned(),
+        fallback_url: None,
+    };
+    let names = |list: &[&str]| list.iter().map(|name| Name::new(name).unwrap()).collect();
+    let (voice, fallback_url) = (script("http://a/v#rc=2"), Some("https://b/".to_owned()));
+    let voice = Some(Script {
+        fallback_url,
+        ..voice
+    });
+    let of = &told.accounts[0];
+    let wanted = Application {
+        voice,
+        messaging: None,
+        clients: names(&["alice"]),
+    };
+    assert_eq!(of.applications, [(app.to_owned(), wanted)]);
+    let (number, called) = &of.numbers[0];
+    assert_eq!(
+        (&**number, &called.messaging),
+        ("+12", &Some(script("http://a/m")))
+    );
+    let team = Destination {
+        members: names(&["bob", "Émile"]),
+        choose: Choose::InOrder,
+    };
+    let one = Destination {
+        members: names(&["one"]),
+        choose: Choose::All,
+    };
+    let name = |text| Name::new(text).unwrap();
+    assert_eq!(
+        of.destinations,
+        [(name("Sales team"), team), (name("one"), one)]
+    );
+    assert_eq!((told.unavailable, &*told.node), (Unavailable::Message, "b"));
+    assert_eq!(
+        told.egress,
+        ["10.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()]
+    );
+    let Peers {
+        secret: read,
+        nodes,
+    } = told.peers.unwrap();
+    assert_eq!(read.0, secret);
+    assert_eq!(
+        (&*nodes[0].name, &*nodes[0].url),
+        ("a", "https://gate.example.com")
+    );
+}
+
+// B10: limits name calls like anything else, and no request is taken for one.
+#[test]
+fn calls_count_as_a_resource_that_no_request_is_of() {
+    let limits = "limits: [{ name: calls, max: 5, resources: [calls], per: [account, resource] }, { name: rest, max: 9, except: [calls, signal] }]\n";
+    let config = good(&format!("{MINIMAL}{MOUNTED}{limits}{}", section()));
+    // Nothing identifies accounts, and nothing needs to.
+    let codes: Vec<_> = config.warnings.iter().map(|found| found.code).collect();
+    assert_eq!(codes, ["probes_limited", "secret_missing"]);
+    let names: Vec<_> = config.resources.iter().map(|of| of.name.as_str()).collect();
+    assert_eq!(names, ["signal", "other", "calls"]);
+    let calls = &config.rules.resources[2];
+    assert_eq!(
+        (calls.upstream, calls.priority),
+        (UpstreamId(1), Priority::Normal)
+    );
+    assert_eq!(config.policy.limits[0].resources, Some(vec![ResourceId(2)]));
+    assert_eq!(
+        config.policy.limits[1].except,
+        [ResourceId(2), ResourceId(0)]
+    );
+    assert_eq!(config.resource_lines[2], 0);
+    let rules = Rules::new(config.rules);
+    for uri in ["/", "/calls", "/signal", "*"] {
+        let head = http::Request::builder().uri(uri).body(()).unwrap();
+        let found = rules.classify(&head.into_parts().0, &Peer::default());
+        assert_ne!(
+            found.unwrap().unwrap().class.resource,
+            ResourceId(2),
+            "{uri}"
+        );
+    }
+    let none = good(MINIMAL);
+    assert_eq!(
+        none.resources.len(),
+        1,
+        "without the plugin there are no calls"
+    );
+}
+
+#[test]
+fn a_resource_of_the_file_may_be_what_calls_count_as() {
+    let section = format!(
+        "{}  call_resource: voice\n",
+        section()
+            .replace("{ accounts: [{", "\n  accounts: [{")
+            .replace("}] }", "}]")
+    );
+    let told = |resource: &str| {
+        let resources = MOUNTED.replace("[{", &format!("[{{ {resource} }}, {{"));
+        let limit = "limits: [{ name: l, max: 50, resources: [voice] }]\n";
+        let config = good(&format!("{MINIMAL}{resources}{limit}{section}"));
+        let only = config.policy.limits[0].resources.as_ref().unwrap()[0];
+        let index = usize::from(only.0);
+        assert_eq!(config.presence.as_ref().unwrap().call_resource, "voice");
+        assert_eq!(config.resources.len(), 3, "it is there once");
+        assert_eq!(config.resources[index].name, "voice");
+        (index, config)
+    };
+    let (index, config) = told("name: voice, match: { path: /calls }, upstream: api");
+    assert_eq!((index, config.resources[0].upstream), (0, UpstreamId(0)));
+    let (index, config) =
+        told("name: voice, priority: high, cost: 2, completion: { hold_up_to: 4h }");
+    assert_eq!(index, 2);
+    let voice = &config.rules.resources[2];
+    assert_eq!(
+        (voice.priority, voice.upstream),
+        (Priority::High, UpstreamId(1))
+    );
+    assert!(matches!(voice.cost, Cost::Fixed(2)));
+    assert_eq!(
+        config.resources[2].completion,
+        Some(Duration::from_hours(4))
+    );
+    assert_eq!(config.resources[1].name, "other");
+    assert!(config.resource_lines[2] > 0);
 }
