@@ -4,7 +4,9 @@
 //! answer, answer twice, reject, hang up, vanish, come back as another registration, and go on talking about calls that are over. The
 //! order of what is under way is drawn by chance, timers included. A failing run prints its seed; `SIM_SEED=` replays it.
 
+mod races;
 mod running;
+mod scene;
 mod stage;
 mod world;
 

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::stage::{Hears, Stage};
-use crate::presence::call::board::Event;
+use crate::presence::call::board::{Event, Heard, LegId};
 use crate::presence::call::branch::BranchState;
 use crate::presence::call::machine::Call;
 use crate::presence::call::words::BranchEnd;
@@ -27,6 +27,11 @@ pub(super) struct Running {
 impl Running {
     pub(super) fn take(&mut self, event: Event, at: Moment) {
         self.stage.at = at;
+        match &event {
+            Event::Leg(LegId::CALLER, Heard::Lost(_)) => self.stage.has_caller = false,
+            Event::Leg(LegId::CALLER, Heard::Back) => self.stage.has_caller = true,
+            _ => {}
+        }
         self.call.on(event, &mut self.stage, at);
         self.check();
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::presence::account::Account;
 use crate::presence::call::board::{Board, Hook, Invitation, LegId, Note, Said};
-use crate::presence::call::words::CallStatus;
+use crate::presence::call::words::{BranchEnd, CallStatus};
 use crate::presence::instruction::Sms;
 use crate::presence::name::Name;
 use crate::presence::registry::session::{Moment, SessionRef};
@@ -51,6 +51,12 @@ pub(super) struct Stage {
     /// Whether there are peers, and whether they were asked and have not answered.
     pub(super) has_peers: bool,
     pub(super) asked: bool,
+    /// The caller's socket is there.
+    pub(super) has_caller: bool,
+    /// Sockets stay, though registrations go.
+    pub(super) keeps_sockets: bool,
+    /// Why each device was told to stop.
+    pub(super) reasons: BTreeMap<LegId, BranchEnd>,
     /// Devices of peers that were invited, by the dial.
     invited_there: BTreeSet<(usize, String)>,
     sids: u64,
@@ -85,6 +91,9 @@ impl Stage {
             actions: Vec::new(),
             has_peers,
             asked: false,
+            has_caller: true,
+            keeps_sockets: false,
+            reasons: BTreeMap::new(),
             invited_there: BTreeSet::new(),
             sids: 0,
         }
@@ -179,6 +188,12 @@ impl Board for Stage {
     }
 
     fn is_connected(&mut self, leg: LegId) -> bool {
+        if leg == LegId::CALLER {
+            return self.has_caller;
+        }
+        if self.keeps_sockets {
+            return true;
+        }
         let session = self.sessions.get(&leg);
         session.is_none_or(|session| {
             self.account
@@ -244,7 +259,8 @@ impl Board for Stage {
                 assert_eq!(self.hears.insert(leg, Hears::Talking), Some(Hears::Ringing));
                 self.winners += 1;
             }
-            Said::Cancelled(_) => {
+            Said::Cancelled(end) => {
+                self.reasons.insert(leg, end);
                 assert_eq!(self.hears.insert(leg, Hears::Over), Some(Hears::Ringing));
             }
             Said::Over(_) => drop(self.hears.insert(leg, Hears::Over)),

@@ -22,7 +22,7 @@ use crate::presence::routing::{Device, Place, Verdict};
 use crate::presence::settings::{Settings, Unavailable};
 use crate::presence::status::Status;
 
-const GRACE: Duration = Duration::from_secs(15);
+pub(super) const GRACE: Duration = Duration::from_secs(15);
 const WHO: [&str; 3] = ["a", "b", "c"];
 
 fn name(text: &str) -> Name {
