@@ -10,7 +10,7 @@
 #   make check-tools   only looks for, and installs, what all of these need
 #
 # The demo runs the `release` profile, which is quick to build; what is shipped and measured is `dist`, which adds link-time
-# optimisation. Debian starts nginx and HAProxy as services when it installs them; nothing here uses those.
+# optimisation. Debian starts nginx, HAProxy and Prometheus as services when it installs them; nothing here uses those.
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
@@ -24,7 +24,7 @@ export PATH := $(PATH):/usr/sbin:/sbin:$(HOME)/.cargo/bin
 BUILD_TOOLS := cc:build-essential
 PRESENCE_TOOLS := node:nodejs npm:npm python3:python3 python.ensurepip:python3-venv
 BROWSER_TOOLS := chromium:chromium
-TEST_TOOLS  := $(BUILD_TOOLS) curl:curl nginx:nginx-light wrk:wrk h2load:nghttp2-client openssl:openssl $(PRESENCE_TOOLS) $(BROWSER_TOOLS)
+TEST_TOOLS  := $(BUILD_TOOLS) curl:curl nginx:nginx-light wrk:wrk h2load:nghttp2-client openssl:openssl promtool:prometheus $(PRESENCE_TOOLS) $(BROWSER_TOOLS)
 BENCH_TOOLS := $(BUILD_TOOLS) nginx:nginx-light wrk:wrk haproxy:haproxy python3:python3 cmake:cmake
 OVERLOAD_TOOLS := $(BUILD_TOOLS) nginx:nginx-light haproxy:haproxy python3:python3
 

@@ -5,17 +5,19 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use tidegate::config::{self, Secrets};
 use tidegate::telemetry::names;
 
-use crate::support::origin::origin;
-use crate::support::sidecar::sidecar;
+use crate::support::origin::{Origin, origin};
+use crate::support::sidecar::{Sidecar, sidecar};
 
 /// Files with blocks of code, as far as they are there.
-const DOCUMENTS: [&str; 4] = [
+const DOCUMENTS: [&str; 5] = [
     "README.md",
     "CHANGELOG.md",
+    "docs/calls.md",
     "docs/guide.md",
     "docs/presence.md",
 ];
@@ -56,9 +58,8 @@ fn blocks_are_found_with_their_lines() {
     assert_eq!(blocks(text, "yaml"), expected);
 }
 
-// CONTRACT §5: what `/metrics` prints, and the list that dashboards are checked against, are the same names.
-#[tokio::test]
-async fn every_metric_is_printed_under_its_name() {
+/// A gate that has about everything that is measured, after a request.
+async fn measured() -> (Sidecar, Origin) {
     let origin = origin();
     let limits = "limits: [{ name: whole, per: [], max: 10, mode: shadow }, { name: moving, max: { adaptive: {} } }, \
                   { name: early, max: 10, when_full: [{ queue: { length: 10, timeout: 1s, early: 1 } }] }]";
@@ -69,6 +70,13 @@ async fn every_metric_is_printed_under_its_name() {
     let gate = gate.before(&origin).start().await;
     assert_eq!(gate.get("/", "A").await.status, 200);
     gate.until_idle().await;
+    (gate, origin)
+}
+
+// CONTRACT §5: what `/metrics` prints, and the list that dashboards are checked against, are the same names.
+#[tokio::test]
+async fn every_metric_is_printed_under_its_name() {
+    let (gate, _origin) = measured().await;
     let text = gate.metrics().await;
     let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
     let printed: BTreeSet<_> = types
@@ -76,4 +84,20 @@ async fn every_metric_is_printed_under_its_name() {
         .filter(|name| name.starts_with("tidegate_"))
         .collect();
     assert_eq!(printed, BTreeSet::from(names::ALL), "{text}");
+}
+
+// CONTRACT §5: Prometheus' own tool finds nothing to say against the metrics: names, units, types and help.
+#[tokio::test]
+async fn promtool_finds_nothing_wrong_with_the_metrics() {
+    let (gate, _origin) = measured().await;
+    let file = gate.directory().join("metrics");
+    fs::write(&file, gate.metrics().await).unwrap();
+    let checked = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(fs::File::open(&file).unwrap())
+        .output()
+        .expect("promtool is installed: Debian's package is `prometheus`");
+    let said = [checked.stdout, checked.stderr].concat();
+    let said = String::from_utf8_lossy(&said);
+    assert!(checked.status.success() && said.is_empty(), "{said}");
 }

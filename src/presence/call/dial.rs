@@ -240,7 +240,7 @@ impl Call {
                 let State::Dialling(dialing) = &mut self.state else {
                     return;
                 };
-                dialing.has_busy |= device.verdict.is_busy();
+                dialing.has_busy |= device.verdict.is_busy() || device.is_unwilling;
             }
         }
         if let State::Dialling(dialing) = &mut self.state {

@@ -54,6 +54,8 @@ struct Registered {
     app: Name,
     epoch: u64,
     verdict: String,
+    #[serde(default)]
+    unwilling: bool,
     calls: u32,
     handled: u64,
 }
@@ -148,6 +150,7 @@ impl Registered {
     fn device(self, node: &Arc<str>) -> Option<Device> {
         Some(Device {
             verdict: Verdict::of_word(&self.verdict)?,
+            is_unwilling: self.unwilling,
             session: SessionRef {
                 identity: self.identity,
                 device: self.device,
@@ -206,6 +209,7 @@ impl Registered {
             app: session.app,
             epoch: session.epoch,
             verdict: device.verdict.as_str().to_owned(),
+            unwilling: device.is_unwilling,
             calls: device.load.0,
             handled: device.load.1,
         }

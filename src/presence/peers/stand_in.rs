@@ -41,6 +41,7 @@ pub(super) fn ring(
     let device = Device {
         session,
         verdict: Verdict::Ring,
+        is_unwilling: false,
         place: Place::Here(socket),
         load: (0, 0),
     };

@@ -95,6 +95,8 @@ impl Verdict {
 pub(in crate::presence) struct Device {
     pub(in crate::presence) session: SessionRef,
     pub(in crate::presence) verdict: Verdict,
+    /// It says that it is busy, or not to be disturbed, whether it could be rung or not: callers hear that somebody is there.
+    pub(in crate::presence) is_unwilling: bool,
     pub(in crate::presence) place: Place,
     /// Calls in progress of its identity, and those that it answered so far.
     pub(in crate::presence) load: (u32, u64),
@@ -154,10 +156,16 @@ pub(in crate::presence) fn devices(registry: &Registry, party: &Party) -> Vec<De
         .map(|session| Device {
             session: session.reference(&party.identity),
             verdict: verdict(session, &registry.rules, true),
+            is_unwilling: is_unwilling(session),
             place: Place::Here(session.socket()),
             load: (calls, known.handled),
         })
         .collect()
+}
+
+fn is_unwilling(session: &Session) -> bool {
+    let status = session.report.as_ref().map(|report| report.status);
+    matches!(status, Some(Status::Busy | Status::DoNotDisturb))
 }
 
 fn verdict(session: &Session, rules: &Rules, needs_audio: bool) -> Verdict {

@@ -293,6 +293,7 @@ impl World {
                 epoch: number,
             },
             verdict: [Verdict::Ring, Verdict::Ring, Verdict::Busy][self.chance.usize(..3)],
+            is_unwilling: false,
             place: Place::Node("b".into()),
             load: (0, 0),
         };

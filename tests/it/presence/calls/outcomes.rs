@@ -6,6 +6,7 @@ use super::scene::{
     Customer, NUMBER, accept, bring, call, connect, decline, hears_nothing, leave, page, read,
     report, traced, until,
 };
+use crate::presence::desk::set;
 use crate::support::now;
 
 /// Dials bob; how that ends goes to `/after`, and what stands behind it is never reached then.
@@ -57,6 +58,22 @@ async fn who_is_not_to_be_disturbed_is_busy_and_says_why() {
         assert_eq!(traced(&record, "bob", "phone"), status);
         hears_nothing(&mut bob).await;
     }
+}
+
+// B27, B36: a status is a status wherever it was reported: who does not want to be disturbed is busy, though no device could ring.
+#[tokio::test]
+async fn who_said_so_over_the_api_is_busy_too() {
+    let customer = Customer::saying(DIAL);
+    customer.say("/after", "");
+    let gate = customer.gate("", "").await;
+    let mut alice = page(&gate, "alice", "desk").await;
+    set(&gate, "bob", "do_not_disturb").await;
+    let sid = call(&mut alice, "bob").await;
+    let told = customer.concluded("/after").await;
+    assert_eq!(told.field("DialCallStatus"), Some("busy"));
+    assert_eq!(told.field("DialPresence"), Some("do_not_disturb"));
+    let record = until(&gate, &sid, "busy").await;
+    assert_eq!(traced(&record, "bob", "desk"), "no_socket");
 }
 
 // PLUGIN §6: in a call is busy too, at once.
