@@ -10,6 +10,7 @@ mod candidates;
 mod classify;
 mod cli;
 mod clients;
+mod deploy;
 mod docs;
 mod drain;
 mod early;

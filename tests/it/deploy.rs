@@ -1,0 +1,69 @@
+//! What is given to those who deploy is good, as the tools of each place judge it: Prometheus, systemd, and the gate itself.
+//!
+//! The manifest's schema and the Dockerfile are judged by `make check-deploy`, whose tools are not needed for anything else. Nothing here
+//! builds an image or starts a service.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use tidegate::config::{self, Secrets};
+
+fn deployed(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("deploy")
+        .join(name)
+}
+
+/// Runs a tool, which must find nothing wrong.
+fn judge(tool: &str, package: &str, arguments: &[&str]) {
+    let judged = Command::new(tool).args(arguments).output();
+    let judged =
+        judged.unwrap_or_else(|_| panic!("{tool} is installed: Debian's package is `{package}`"));
+    let said = [judged.stdout, judged.stderr].concat();
+    assert!(
+        judged.status.success(),
+        "{}",
+        String::from_utf8_lossy(&said)
+    );
+}
+
+#[test]
+fn prometheus_takes_its_configuration() {
+    let file = deployed("prometheus.yaml");
+    judge(
+        "promtool",
+        "prometheus",
+        &["check", "config", file.to_str().unwrap()],
+    );
+}
+
+#[test]
+fn systemd_takes_the_unit() {
+    let unit = fs::read_to_string(deployed("tidegate.service")).unwrap();
+    // systemd looks for the program too.
+    let unit = unit.replace("/usr/local/bin/tidegate", env!("CARGO_BIN_EXE_tidegate"));
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("tidegate.service");
+    fs::write(&file, unit).unwrap();
+    judge(
+        "systemd-analyze",
+        "systemd",
+        &["verify", file.to_str().unwrap()],
+    );
+}
+
+#[test]
+fn the_gate_takes_the_configuration_of_the_manifest() {
+    let path = deployed("kubernetes.yaml");
+    let manifest = fs::read_to_string(&path).unwrap();
+    let block = manifest.split("  tidegate.yaml: |\n").nth(1).unwrap();
+    let block = block.split("\n---").next().unwrap();
+    let yaml: String = block
+        .lines()
+        .flat_map(|line| [line.strip_prefix("    ").unwrap_or(line), "\n"])
+        .collect();
+    if let Err(report) = config::parse(&path, &yaml, Secrets::Optional) {
+        panic!("{report}");
+    }
+}
