@@ -9,6 +9,7 @@ mod account;
 mod api;
 mod bridge;
 mod call;
+mod chance;
 mod contacts;
 mod depth;
 mod edit;

@@ -4,33 +4,26 @@
 //! server-sent events. The same `Idempotency-Key` within a day finds the call of the first request.
 
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
-use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use http::{HeaderValue, Method, StatusCode};
+use http::{Method, StatusCode};
 use parking_lot::Mutex;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::{Call, answer, empty};
-use crate::presence::account::Open;
+use super::{Call, answer, empty, events};
 use crate::presence::call::board::Event;
 use crate::presence::call::book::Record;
 use crate::presence::call::start::{self, Asked};
 use crate::presence::call::switch::call_sid;
 use crate::presence::fault::Fault;
-use crate::presence::fetch::fields::client_parameters;
+use crate::presence::fetch::fields::{client_parameters, form_of};
 use crate::presence::message::{self, BODY_MAX, Message, SENT_MAX};
 use crate::presence::name::Name;
 use crate::presence::routing;
 use crate::presence::settings::{Application, Script};
-use crate::presence::signal::sockets::Held;
-use crate::presence::subscription::form::Form;
-use crate::presence::subscription::outbox::Next;
 use crate::presence::token::Medium;
 use crate::presence::viewer::Viewer;
-use crate::proxy::plugin::{Payload, Response, Stream};
+use crate::proxy::plugin::Response;
 
 /// Longest body: a session description and what goes with it.
 const BODY_BYTES_MAX: usize = 64 * 1024;
@@ -227,14 +220,8 @@ fn instructions(
             Some(number)
         }
     };
-    let mut form = form_urlencoded::Serializer::new(String::new());
-    for (name, value) in &asked.parameters {
-        match value {
-            Value::String(text) => form.append_pair(name, text),
-            other => form.append_pair(name, &other.to_string()),
-        };
-    }
-    let (parameters, dropped) = client_parameters(&form.finish(), &[]);
+    let form = form_of(None, &asked.parameters);
+    let (parameters, dropped) = client_parameters(&form, &[]);
     call.presence.stats.count_dropped_parameters(dropped);
     let Some(application) = application else {
         return Ok((parameters, Vec::new(), None, None));
@@ -296,13 +283,6 @@ fn find(call: &Call, sid: &str) -> Result<Arc<Mutex<Record>>, Fault> {
     })
 }
 
-/// One open stream.
-#[derive(Debug)]
-struct Events {
-    held: Held,
-    _open: Open,
-}
-
 /// `GET /v1/communications/{sid}/events`: how it stands, and then what happens, to its end.
 pub(in crate::presence) fn events(call: &Call, sid: &str) -> Result<Response, Fault> {
     check_key(call)?;
@@ -310,31 +290,11 @@ pub(in crate::presence) fn events(call: &Call, sid: &str) -> Result<Response, Fa
         return Err(Fault::method("GET"));
     }
     let record = find(call, sid)?;
-    let settings = &call.live.settings;
-    let now = call.presence.clock.now();
-    let too_many = || Fault::too_many("as many sockets and streams are open as may be; close some");
-    let open = call.account.open(settings.max_sockets_per_account);
-    let open = open.ok_or_else(too_many)?;
-    let (max, heartbeat) = (settings.max_sockets, settings.heartbeat);
-    let held = call.presence.sockets.open(Form::Event, max, heartbeat, now);
-    let held = held.ok_or_else(too_many)?;
-    held.line.know(None, &call.account.sid, &call.key);
+    let (held, open) = events::open(call)?;
     if !record.lock().follow(&held.line.outbox) {
-        return Err(too_many());
+        return Err(Fault::too_many(
+            "this call has as many streams open as may be; close some",
+        ));
     }
-    let mut response = Response::new(StatusCode::OK, "");
-    response.payload = Payload::Stream(Box::new(Events { held, _open: open }));
-    let fields = &mut response.headers;
-    fields.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
-    fields.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    Ok(response)
-}
-
-impl Stream for Events {
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
-        self.held.line.outbox.poll_next(cx).map(|next| match next {
-            Next::Text(text) => Some(Bytes::from(text)),
-            Next::Close(_) => None,
-        })
-    }
+    Ok(events::answer((held, open), ()))
 }

@@ -82,8 +82,8 @@ pub(in crate::presence) enum Heard {
     Refused,
     /// For the other side, unread.
     Relayed(Relay, Value),
-    /// Its connection is lost: for how long it may be away. `None` if it stays a side of the call as long as the other does.
-    Lost(Option<Duration>),
+    /// Its connection is lost: for how long it may be away.
+    Lost(Duration),
     /// It left: there is nothing to wait for.
     Left,
     /// It takes no calls any more, and goes on with what it has.

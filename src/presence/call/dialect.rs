@@ -8,12 +8,13 @@ use super::board::{LegId, Relay};
 use super::book::Seat;
 use super::switch::{Switch, Who};
 use super::words::Farewell;
+use crate::presence::chance;
 
 impl Switch {
     /// Puts a side of the talk where it can be taken again by who proves to be it.
     fn seat(&mut self, leg: LegId, who: &Who) -> Option<String> {
         let (_, name) = self.handle.here(leg)?;
-        let reconnect = secret_word()?;
+        let reconnect = format!("{:032x}", chance::bits()?);
         let seat = Seat {
             call: Arc::clone(&self.handle),
             leg,
@@ -88,11 +89,4 @@ pub(super) fn over(farewell: Farewell) -> Value {
         Some(code) => json!({ "reason": reason, "error": { "code": code, "message": reason } }),
         None => json!({ "reason": reason }),
     }
-}
-
-/// A word of 128 bits that nobody can guess.
-fn secret_word() -> Option<String> {
-    let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes).ok()?;
-    Some(format!("{:032x}", u128::from_le_bytes(bytes)))
 }

@@ -58,7 +58,7 @@ pub(in crate::presence) struct Call {
     /// What the caller said before somebody answered, for every branch.
     pub(super) held: Held,
     /// Sides that are lost, and until when.
-    pub(super) lost: Vec<(LegId, Option<Instant>)>,
+    pub(super) lost: Vec<(LegId, Instant)>,
     last: Option<Outcome>,
     /// The next verb is to be followed, once this event is dealt with: never from within, so that no document can grow the stack.
     is_next: bool,
@@ -125,7 +125,7 @@ impl Call {
             State::Talking(talk) => Some(talk.until),
             State::Fetching | State::Ended => None,
         };
-        let lost = self.lost.iter().filter_map(|(_, until)| *until).min();
+        let lost = self.lost.iter().map(|(_, until)| *until).min();
         let give_up = (!self.was_answered && !self.is_over()).then_some(self.give_up);
         own.into_iter().chain(lost).chain(give_up).min()
     }
@@ -453,8 +453,7 @@ impl Call {
     /// A time has come.
     pub(super) fn pass(&mut self, board: &mut dyn Board) {
         let now = self.now.now;
-        let is_due = |until: &Option<Instant>| until.is_some_and(|until| until <= now);
-        let gone = self.lost.iter().find(|(_, until)| is_due(until));
+        let gone = self.lost.iter().find(|(_, until)| *until <= now);
         if let Some(gone) = gone.map(|(leg, _)| *leg) {
             if gone == LegId::CALLER {
                 self.caller_left(board);

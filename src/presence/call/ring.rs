@@ -6,31 +6,33 @@ use std::sync::Arc;
 
 use super::board::{Board, Invitation, LegId, Note, Said};
 use super::branch::{ALERTING, Branch, BranchState};
+use super::dial::Dialing;
 use super::machine::{Call, State};
 use super::talk::Held;
 use super::words::{BranchEnd, CallStatus, Farewell};
 use crate::presence::routing::{Device, Place, Verdict};
 
 impl Call {
+    /// What a device is told that is rung for one of the aims.
+    fn invitation(&self, dialing: &Dialing, aim: usize, sid: &str, device: &Device) -> Invitation {
+        let caller = dialing.dial.caller_id.as_ref();
+        Invitation {
+            sid: sid.to_owned(),
+            from: caller.unwrap_or(&self.facts.from).clone(),
+            to: format!("client:{}", device.session.identity.as_str()),
+            parameters: Arc::clone(&dialing.aims[aim].parameters),
+            bridge: None,
+        }
+    }
+
     pub(super) fn invite(&mut self, aim: usize, device: Device, board: &mut dyn Board) -> bool {
         let State::Dialling(dialing) = &self.state else {
             return false;
         };
         let leg = LegId(u16::try_from(self.branches.len() + 1).unwrap_or(u16::MAX));
-        let of = &dialing.aims[aim];
         let sid = board.sid();
-        let invitation = Invitation {
-            sid: sid.clone(),
-            from: dialing
-                .dial
-                .caller_id
-                .clone()
-                .unwrap_or_else(|| self.facts.from.clone()),
-            to: format!("client:{}", device.session.identity.as_str()),
-            parameters: Arc::clone(&of.parameters),
-            bridge: None,
-        };
-        let callback = of.client.status_callback.clone();
+        let invitation = self.invitation(dialing, aim, &sid, &device);
+        let callback = dialing.aims[aim].client.status_callback.clone();
         let is_invited = board.invite(leg, &device, &invitation);
         let state = if is_invited {
             BranchState::Invited(self.now.now + ALERTING)
@@ -186,18 +188,7 @@ impl Call {
             return;
         };
         let branch = &self.branches[index];
-        let of = &dialing.aims[branch.aim];
-        let invitation = Invitation {
-            sid: branch.sid.clone(),
-            from: dialing
-                .dial
-                .caller_id
-                .clone()
-                .unwrap_or_else(|| self.facts.from.clone()),
-            to: format!("client:{}", device.session.identity.as_str()),
-            parameters: Arc::clone(&of.parameters),
-            bridge: None,
-        };
+        let invitation = self.invitation(dialing, branch.aim, &branch.sid, &device);
         let leg = branch.leg;
         board.release(leg);
         if device.verdict == Verdict::Ring && board.invite(leg, &device, &invitation) {

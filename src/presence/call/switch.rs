@@ -16,6 +16,7 @@ use super::dialect::over;
 use super::handle::Handle;
 use super::words::{CallStatus, Farewell};
 use crate::presence::account::Account;
+use crate::presence::chance;
 use crate::presence::fetch::callbacks::Callbacks;
 use crate::presence::fetch::instructions::Journey;
 use crate::presence::instruction::Sms;
@@ -483,10 +484,6 @@ fn traced(node: Option<Arc<str>>, outcome: &'static str) -> Traced {
 
 /// A call's identifier: `CA` and 32 hexadecimal digits, that nobody can guess where the machine has chance.
 pub(in crate::presence) fn call_sid() -> String {
-    let mut bytes = [0; 16];
-    let number = match getrandom::fill(&mut bytes) {
-        Ok(()) => u128::from_le_bytes(bytes),
-        Err(_) => fastrand::u128(..),
-    };
+    let number = chance::bits().unwrap_or_else(|| fastrand::u128(..));
     format!("CA{number:032x}")
 }

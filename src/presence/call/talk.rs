@@ -149,9 +149,9 @@ impl Call {
         }
     }
 
-    pub(super) fn lose(&mut self, leg: LegId, window: Option<Duration>, board: &mut dyn Board) {
+    pub(super) fn lose(&mut self, leg: LegId, window: Duration, board: &mut dyn Board) {
         // A peer may say any time.
-        let until = window.map(|window| self.now.now + window.min(AWAY_MAX));
+        let until = self.now.now + window.min(AWAY_MAX);
         self.lost.retain(|(lost, _)| *lost != leg);
         self.lost.push((leg, until));
         self.pass(board);

@@ -6,6 +6,8 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
+use serde_json::{Map, Value};
+
 /// Parameters of one call.
 const NAMES_MAX: usize = 50;
 /// All names and values together, in bytes.
@@ -41,6 +43,22 @@ pub fn client_parameters(raw: &str, fixed: &[(String, String)]) -> (Vec<(String,
         }
     }
     (taken.pairs, taken.dropped)
+}
+
+/// Parameters that came as members of an object, as the form that [`client_parameters`] takes; what is no text goes as JSON.
+#[must_use]
+pub fn form_of(to: Option<&str>, parameters: &Map<String, Value>) -> String {
+    let mut form = form_urlencoded::Serializer::new(String::new());
+    if let Some(to) = to {
+        form.append_pair("To", to);
+    }
+    for (name, value) in parameters {
+        match value {
+            Value::String(text) => form.append_pair(name, text),
+            other => form.append_pair(name, &other.to_string()),
+        };
+    }
+    form.finish()
 }
 
 /// A time since the Unix epoch as callbacks tell it (RFC 2822), in UTC.

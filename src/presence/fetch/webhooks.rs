@@ -10,8 +10,8 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::task::AbortHandle;
 
+use super::Fetcher;
 use super::webhook::Webhook;
-use super::{Fetcher, native_roots};
 use crate::presence::account::{Account, Subscription};
 use crate::presence::plugin::{Live, Presence};
 use crate::presence::settings::SecretText;
@@ -27,7 +27,6 @@ pub(in crate::presence) struct Webhooks(Mutex<Running>);
 
 #[derive(Debug, Default)]
 struct Running {
-    fetcher: Option<Fetcher>,
     deliveries: Vec<Delivery>,
 }
 
@@ -102,20 +101,15 @@ impl Webhooks {
     /// Starts the deliveries that do not run yet.
     pub(in crate::presence) fn start(&self, presence: &Presence) {
         let mut running = self.0.lock();
-        let Running {
-            fetcher,
-            deliveries,
-        } = &mut *running;
-        for delivery in deliveries.iter_mut().filter(|of| of.task.is_none()) {
-            let fetcher = fetcher
-                .get_or_insert_with(|| Fetcher::new(native_roots()).expect("ring is a provider"));
+        let waiting = running.deliveries.iter_mut();
+        for delivery in waiting.filter(|of| of.task.is_none()) {
             let (target, secret) = (delivery.target.clone(), delivery.secret.clone());
             let webhook = Webhook::new(target, secret, presence.clock.clone());
             let delivering = deliver(
                 delivery.account.sid.clone(),
                 Arc::clone(&delivery.outbox),
                 webhook,
-                fetcher.clone(),
+                presence.fetcher(),
                 Arc::clone(&presence.stats),
             );
             delivery.task = Some(tokio::spawn(delivering).abort_handle());

@@ -20,6 +20,7 @@ use crate::presence::call::task::Ready;
 use crate::presence::call::words::Farewell;
 use crate::presence::depth::is_deeper_than;
 use crate::presence::fault::Fault;
+use crate::presence::fetch::fields::form_of;
 use crate::presence::name::Name;
 use crate::presence::peers::{Word, answer_there};
 use crate::presence::subscription::form::{message, write};
@@ -417,20 +418,10 @@ impl Talk {
 
 /// A client's own parameters, as a form.
 fn sent(asked: &Invite<'_>) -> String {
-    if let Some(twilio) = &asked.twilio {
-        return twilio.params.clone();
+    match &asked.twilio {
+        Some(twilio) => twilio.params.clone(),
+        None => form_of(asked.to.as_deref(), &asked.parameters),
     }
-    let mut form = form_urlencoded::Serializer::new(String::new());
-    if let Some(to) = &asked.to {
-        form.append_pair("To", to);
-    }
-    for (name, value) in &asked.parameters {
-        match value {
-            Value::String(text) => form.append_pair(name, text),
-            other => form.append_pair(name, &other.to_string()),
-        };
-    }
-    form.finish()
 }
 
 fn plain(word: &str) -> Name {

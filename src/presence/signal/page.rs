@@ -9,6 +9,7 @@ use tokio_tungstenite::tungstenite::Utf8Bytes;
 use super::frame::Frame;
 use super::talk::{Reply, Talk};
 use crate::presence::api::ask::{self, Answer, Question, Said};
+use crate::presence::chance;
 use crate::presence::fault::Fault;
 use crate::presence::registry::arrival::Arrival;
 use crate::presence::registry::session::{Moment, Source};
@@ -80,7 +81,7 @@ impl Talk {
             return Err(Fault::bad("`device` says which device this is"));
         };
         let account = Arc::clone(&login.account);
-        let next_resume = fresh_resume();
+        let next_resume = chance::bits();
         let arrival = Arrival {
             device: Ok(device),
             app,
@@ -199,11 +200,4 @@ fn with_reply(text: Utf8Bytes, id: Option<&Value>) -> Utf8Bytes {
     let payload = "\"payload\":{";
     let re = format!("{payload}\"re\":{},", write(id));
     text.replacen(payload, &re, 1).into()
-}
-
-/// 128 bits that nobody can guess.
-fn fresh_resume() -> Option<u128> {
-    let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes).ok()?;
-    Some(u128::from_le_bytes(bytes))
 }

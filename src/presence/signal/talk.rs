@@ -265,7 +265,7 @@ impl Talk {
         let window = self
             .window
             .unwrap_or_else(|| self.presence.live().settings.grace);
-        self.tell_calls(|| Heard::Lost(Some(window)));
+        self.tell_calls(|| Heard::Lost(window));
     }
 
     fn end(&mut self, how: impl FnOnce(&Account, &SessionRef, Moment)) {

@@ -10,21 +10,13 @@ mod scene;
 mod stage;
 mod world;
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use stage::{Ended, Stage};
+use scene::Scene;
+use stage::Ended;
 use world::World;
 
-use crate::clock::Clock;
-use crate::presence::account::Account;
-use crate::presence::call::board::Event;
-use crate::presence::call::machine::Call;
-use crate::presence::fetch::instructions::Fetched;
-use crate::presence::instruction::{Dial, Document, Instruction, Link, Verb};
-use crate::presence::name::Name;
-use crate::presence::registry::session::Moment;
-use crate::presence::settings::Settings;
+use crate::presence::instruction::{Dial, Instruction};
 
 const SEEDS: u64 = 150;
 const STEPS: usize = 300;
@@ -90,36 +82,15 @@ fn whatever_happens_a_call_has_one_winner_and_leaves_nothing() {
     }
 }
 
-/// A call whose caller is there, with that document.
-fn following(verbs: Vec<Instruction>) -> (Call, Stage) {
-    let clock = Clock::manual();
-    let at = Moment::of(&clock);
-    let settings = Settings::default();
-    let account = Arc::new(Account::new("AC", &settings, at, Arc::default()));
-    let name = |text| Name::new(text).unwrap();
-    let caller = (name("alice"), name("1"), name("voice"));
-    let mut stage = Stage::new(&account, at, caller, 1, false);
-    let link = Link {
-        url: "/voice".into(),
-        method: Verb::Post,
-    };
-    let mut call = Call::begin(world::facts(1), Ok(link), &mut stage, at);
-    stage.wanted.take().unwrap();
-    let document = Document {
-        verbs,
-        warnings: Vec::new(),
-    };
-    let url = "/voice".into();
-    let fetched = Event::Fetched(Ok(Fetched { document, url }));
-    call.on(fetched, &mut stage, at);
-    (call, stage)
-}
-
 // A customer's document never costs more than itself: as many dials as one can hold end one after the other, on the same stack.
 #[test]
 fn a_document_of_dials_that_reach_nobody_ends_without_growing_the_stack() {
     let dials = (0..100_000).map(|_| Instruction::Dial(Dial::default()));
-    let (call, stage) = following(dials.collect());
-    assert!(call.is_over());
-    assert_eq!((stage.dialled, stage.overs), (100_000, 1));
+    let mut scene = Scene::new();
+    let number = scene.begin("alice");
+    scene.calls[number].has_actions = false;
+    scene.follow(number, dials.collect());
+    let running = &scene.calls[number];
+    assert!(running.call.is_over());
+    assert_eq!((running.stage.dialled, running.stage.overs), (100_000, 1));
 }

@@ -137,7 +137,7 @@ fn race_07_who_comes_late_rings_for_the_time_that_is_left() {
 fn race_08_a_talk_waits_for_a_lost_side_as_long_as_it_said() {
     let (mut scene, bob) = talking();
     scene.lose(&bob);
-    let window = Some(Duration::from_secs(5));
+    let window = Duration::from_secs(5);
     scene.hear(FIRST, Heard::Lost(window));
     scene.pass(Duration::from_secs(4));
     scene.hear(FIRST, Heard::Back);
@@ -301,7 +301,7 @@ fn race_18_who_was_given_up_on_answers_too_late() {
 #[test]
 fn race_19_a_caller_that_is_lost_before_the_answer_is_gone_at_once() {
     let mut scene = ringing_two();
-    scene.hear(CALLER, Heard::Lost(Some(Duration::from_secs(30))));
+    scene.hear(CALLER, Heard::Lost(Duration::from_secs(30)));
     assert!(scene.is_over() && scene.status() == CallStatus::Canceled);
     scene.ended(FIRST, BranchEnd::Cancelled);
     assert!(scene.ringable("bob"));

@@ -154,9 +154,14 @@ impl Scene {
     }
 
     pub(super) fn instruct(&mut self, number: usize, dial: Dial) {
+        self.follow(number, vec![Instruction::Dial(dial)]);
+    }
+
+    /// Its customer's server answers with these.
+    pub(super) fn follow(&mut self, number: usize, verbs: Vec<Instruction>) {
         self.calls[number].stage.wanted = None;
         let document = Document {
-            verbs: vec![Instruction::Dial(dial)],
+            verbs,
             warnings: Vec::new(),
         };
         let url = "/voice".into();

@@ -123,7 +123,7 @@ impl World {
         let at = self.at();
         self.account.with(|state| state.registry.lose(&session, at));
         self.touched(&session.identity);
-        self.hear_of(&session, || Heard::Lost(Some(Duration::from_secs(5))));
+        self.hear_of(&session, || Heard::Lost(Duration::from_secs(5)));
     }
 
     pub(super) fn sign_out(&mut self) {
@@ -234,7 +234,7 @@ impl World {
         };
         let heard = match self.chance.u32(..6) {
             0 => Heard::HungUp,
-            1 => Heard::Lost(Some(Duration::from_secs(5))),
+            1 => Heard::Lost(Duration::from_secs(5)),
             2 | 3 => Heard::Back,
             _ => return,
         };
