@@ -7,6 +7,7 @@
 mod checks;
 mod mount;
 mod operations;
+mod overrides;
 mod supervisor;
 mod timekeeper;
 
@@ -24,7 +25,7 @@ use supervisor::Supervisor;
 use timekeeper::Timekeeper;
 
 use crate::admin::{self, Operations};
-use crate::admission::{Policy, Reason};
+use crate::admission::{Policy, Reason, TemporaryMax};
 use crate::classify::Rules;
 use crate::clock::Clock;
 use crate::config::{self, Config, Diagnostic, Report, Secrets};
@@ -83,6 +84,7 @@ struct Inner {
     /// Told when a generation was put in force.
     applied: Notify,
     presence: Arc<Presence>,
+    views: admin::Views,
 }
 
 /// What only reloads and readers of the configuration touch.
@@ -92,6 +94,8 @@ struct State {
     rules_origin: config::explain::Origin,
     loaded_at: Duration,
     last_refusal: Option<Value>,
+    /// Maxima that an operator has put in force for a while.
+    overrides: Vec<TemporaryMax>,
     /// What the watched files looked like when they were last judged.
     seen: Vec<Option<config::Stamp>>,
 }
@@ -132,6 +136,7 @@ impl App {
             resources: &resources,
             clock: &clock,
             presence: &presence,
+            overrides: &[],
         };
         let generation = generation(&mut config, 1, None, &made_of);
         let threads = generation.settings.threads;
@@ -153,10 +158,12 @@ impl App {
                 running: config,
                 loaded_at,
                 last_refusal: None,
+                overrides: Vec::new(),
             }),
             listeners: listeners.clone(),
             applied: Notify::new(),
             presence: Arc::clone(&presence),
+            views: admin::Views::default(),
             gate: Arc::clone(&gate),
         });
         presence.guard(Arc::new(mount::Doorway(Arc::clone(&gate))));
@@ -244,6 +251,7 @@ struct Parts<'a> {
     resources: &'a ResourceTable,
     clock: &'a Clock,
     presence: &'a Arc<Presence>,
+    overrides: &'a [TemporaryMax],
 }
 
 /// Takes the settings out of a configuration and makes a generation of them, keeping what stays the same.
@@ -257,6 +265,7 @@ fn generation(
         resources,
         clock,
         presence,
+        overrides,
     } = *parts;
     let upstreams: Vec<_> = config
         .upstreams
@@ -294,9 +303,9 @@ fn generation(
     };
     Generation {
         number,
-        rules: Rules::new(std::mem::take(&mut config.rules)),
+        rules: Arc::new(Rules::new(std::mem::take(&mut config.rules))),
         policy: Arc::new(Policy::new(
-            std::mem::take(&mut config.policy),
+            config.policy.clone().with_temporary(overrides),
             previous.map(|previous| &*previous.policy),
         )),
         routes: config.resources.iter().zip(edits).map(route).collect(),
@@ -362,6 +371,7 @@ impl Inner {
             resources: &self.gate.resources,
             clock: &self.gate.clock,
             presence: &self.presence,
+            overrides: &state.overrides,
         };
         let generation = generation(&mut config, running.number + 1, Some(running), &parts);
         Ok((config, Prepared { generation, tls }))
@@ -416,6 +426,13 @@ impl Inner {
                     "limit `{name}` counts something else than before, so it begins at zero; \
                      what is in flight is not in its count"
                 ),
+            })
+        }));
+        warnings.extend(state.prune_overrides(&config.policy).iter().map(|name| {
+            json!({
+                "severity": "warning",
+                "code": "override_ended",
+                "message": format!("a temporary override of the limit `{name}` ended: there is no such limit or group any more"),
             })
         }));
         state.rules_origin = config.origin();
