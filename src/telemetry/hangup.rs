@@ -25,18 +25,20 @@ pub struct Hangup {
 }
 
 impl Hangup {
-    /// A request of that number begins; what was asked of an earlier one is kept, for its connection is on its way out.
+    /// A request of that number begins; if an earlier one was cut, that stays, for the connection is on its way out.
     pub fn begin(&self, id: u64) {
         let _ = self
             .word
             .compare_exchange(IDLE, id, Ordering::Relaxed, Ordering::Relaxed);
     }
 
-    /// The request of that number is over.
+    /// The request of that number is over. After a refusal its connection serves on; after a cut it does not.
     pub fn end(&self, id: u64) {
-        let _ = self
-            .word
-            .compare_exchange(id, IDLE, Ordering::Relaxed, Ordering::Relaxed);
+        let to_idle = |from| {
+            self.word
+                .compare_exchange(from, IDLE, Ordering::Relaxed, Ordering::Relaxed)
+        };
+        let _ = to_idle(id).or_else(|_| to_idle(REFUSE));
     }
 
     /// Asks for the end of the request of that number: by an answer if it has none yet, else by breaking it off. False if it is over.
@@ -103,6 +105,10 @@ mod tests {
         assert!(!hangup.is_asked());
         assert!(hangup.ask(8, false));
         assert!(hangup.is_asked() && !hangup.is_cut());
+        hangup.end(8);
+        hangup.begin(8);
+        assert!(!hangup.is_asked(), "who was refused may ask again");
+        assert!(hangup.ask(8, false));
         assert!(hangup.ask(8, true) && hangup.is_cut());
         hangup.end(8);
         hangup.begin(9);
