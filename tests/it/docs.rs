@@ -14,11 +14,12 @@ use crate::support::origin::{Origin, origin};
 use crate::support::sidecar::{Sidecar, sidecar};
 
 /// Files with blocks of code, as far as they are there.
-const DOCUMENTS: [&str; 5] = [
+const DOCUMENTS: [&str; 6] = [
     "README.md",
     "CHANGELOG.md",
     "docs/calls.md",
     "docs/guide.md",
+    "docs/operate.md",
     "docs/presence.md",
 ];
 
