@@ -25,7 +25,7 @@ export PATH := $(PATH):/usr/sbin:/sbin:$(HOME)/.cargo/bin
 BUILD_TOOLS := cc:build-essential
 PRESENCE_TOOLS := node:nodejs npm:npm python3:python3 python.ensurepip:python3-venv
 BROWSER_TOOLS := chromium:chromium
-TEST_TOOLS  := $(BUILD_TOOLS) curl:curl nginx:nginx-light wrk:wrk h2load:nghttp2-client openssl:openssl promtool:prometheus systemd-analyze:systemd $(PRESENCE_TOOLS) $(BROWSER_TOOLS)
+TEST_TOOLS  := $(BUILD_TOOLS) curl:curl nginx:nginx-light wrk:wrk h2load:nghttp2-client openssl:openssl promtool:prometheus systemd-analyze:systemd tmux:tmux $(PRESENCE_TOOLS) $(BROWSER_TOOLS)
 BENCH_TOOLS := $(BUILD_TOOLS) nginx:nginx-light wrk:wrk haproxy:haproxy python3:python3 cmake:cmake
 OVERLOAD_TOOLS := $(BUILD_TOOLS) nginx:nginx-light haproxy:haproxy python3:python3
 
