@@ -32,5 +32,6 @@ mod suggest;
 mod support;
 mod tidy;
 mod tls;
+mod top;
 mod upload;
 mod upstream;

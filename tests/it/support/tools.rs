@@ -33,6 +33,11 @@ pub(crate) const CHROMIUM: Tool = Tool {
     program: "chromium",
     package: "chromium",
 };
+/// The terminal, as a program: it has a real pseudo-terminal, and tells what stands on its screen.
+pub(crate) const TMUX: Tool = Tool {
+    program: "tmux",
+    package: "tmux",
+};
 
 impl Tool {
     fn command(&self) -> Command {
