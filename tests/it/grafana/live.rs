@@ -25,6 +25,8 @@ use crate::support::{eventually, now};
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Between two rounds of questions, and between two requests of a client.
 const PACE: Duration = Duration::from_millis(20);
+/// Between two calls, and between two changes of mind: the gate closes sockets that say too much.
+const PACE_OF_PEOPLE: Duration = Duration::from_millis(200);
 
 /// Limits with a queue that lends places, a shadow, an adaptive one, one that sends elsewhere; candidates; two endpoints; the plugin.
 fn config(customer: &Customer, [one, two, bulk]: [&Origin; 3]) -> String {
@@ -119,7 +121,7 @@ fn load(gate: &Arc<Sidecar>) -> JoinSet<()> {
             let pair = connect(&mut alice, &mut bob, "bob").await;
             leave(&mut alice, &Value::from(pair.sid)).await;
             bob.hear("call.hangup").await;
-            tokio::time::sleep(PACE).await;
+            tokio::time::sleep(PACE_OF_PEOPLE).await;
         }
     });
     let gate = Arc::clone(gate);
@@ -128,7 +130,7 @@ fn load(gate: &Arc<Sidecar>) -> JoinSet<()> {
         for status in ["away", "available"].iter().cycle() {
             set(&gate, "carol", status).await;
             watched.next().await.expect("the watcher is told");
-            tokio::time::sleep(PACE).await;
+            tokio::time::sleep(PACE_OF_PEOPLE).await;
         }
     });
     load
