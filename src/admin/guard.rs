@@ -14,11 +14,23 @@ use super::Settings;
 /// Why a call is refused: status and sentence.
 pub(super) type Refused = (StatusCode, &'static str);
 
+/// What a call does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Access {
+    /// It reads, as scrapers and scripts do, under whatever name they know the gate by.
+    Read,
+    /// It reads as the live page does. Nothing but people's browsers asks so, and a browser can be made to ask by a page whose name
+    /// was bound to this address; the token, which such a page does not have, is as good as the name.
+    Look,
+    /// It changes something.
+    Write,
+}
+
 /// Checks a call; `/live` and `/ready` are not asked.
 pub(super) fn check(
     settings: &Settings,
     headers: &HeaderMap,
-    is_write: bool,
+    access: Access,
 ) -> Result<(), Refused> {
     if let Some(token) = &settings.token
         && !shows(headers, token)
@@ -28,25 +40,26 @@ pub(super) fn check(
             "show the admin token as `Authorization: Bearer …`",
         ));
     }
-    if !is_write {
-        return Ok(());
+    let has_shown = settings.token.is_some();
+    match access {
+        Access::Read => return Ok(()),
+        Access::Look if has_shown => return Ok(()),
+        Access::Look | Access::Write => {}
     }
-    if !settings.is_local && settings.token.is_none() {
+    if access == Access::Write && !settings.is_local && settings.token.is_none() {
         let sentence = "writes from other machines need `admin.token` in the configuration";
         return Err((StatusCode::FORBIDDEN, sentence));
     }
-    let host = headers
-        .get(HOST)
-        .and_then(|host| host.to_str().ok())
-        .map(without_port);
-    if !host.is_some_and(is_ours) {
-        let sentence = "the Host field must be an IP address or localhost";
+    let host = headers.get(HOST).and_then(|host| host.to_str().ok());
+    if !host.is_some_and(|host| is_ours(without_port(host))) {
+        let sentence = "the Host field must be an IP address or localhost; to look under another name, set `admin.token`";
         return Err((StatusCode::FORBIDDEN, sentence));
     }
     let origin = headers
         .get(ORIGIN)
         .map(|origin| origin.to_str().unwrap_or_default());
-    if origin.is_some_and(|origin| origin_host(origin) != host) {
+    // With the port: another service of this machine has pages of its own.
+    if origin.is_some_and(|origin| authority(origin) != host) {
         return Err((StatusCode::FORBIDDEN, "the Origin field names another host"));
     }
     Ok(())
@@ -76,10 +89,8 @@ fn without_port(authority: &str) -> &str {
     }
 }
 
-fn origin_host(origin: &str) -> Option<&str> {
-    origin
-        .split_once("://")
-        .map(|(_, authority)| without_port(authority))
+fn authority(origin: &str) -> Option<&str> {
+    origin.split_once("://").map(|(_, authority)| authority)
 }
 
 #[cfg(test)]
@@ -91,7 +102,7 @@ mod tests {
             (http::HeaderName::from_static(name), value.parse().unwrap())
         };
         let headers = fields.iter().map(pair).collect();
-        check(settings, &headers, true)
+        check(settings, &headers, Access::Write)
             .err()
             .map(|(status, _)| status.as_u16())
     }
@@ -112,8 +123,30 @@ mod tests {
         assert_eq!(write(&local(), &[]), Some(403));
         let page = |origin| write(&local(), &[("host", "localhost:9901"), ("origin", origin)]);
         assert_eq!(page("http://localhost:9901"), None);
+        assert_eq!(page("http://localhost:3000"), Some(403));
         assert_eq!(page("http://evil.example"), Some(403));
         assert_eq!(page("null"), Some(403));
+    }
+
+    #[test]
+    fn a_rebound_name_may_not_look_without_the_token() {
+        let look = |settings: &Settings, fields: &[(&'static str, &'static str)]| {
+            let pair = |(name, value): &(&'static str, &str)| {
+                (http::HeaderName::from_static(name), value.parse().unwrap())
+            };
+            let headers: HeaderMap = fields.iter().map(pair).collect();
+            check(settings, &headers, Access::Look).is_ok()
+        };
+        assert!(look(&local(), &[("host", "127.0.0.1:9901")]));
+        assert!(look(&Settings::default(), &[("host", "10.0.0.1:9901")]));
+        assert!(!look(&local(), &[("host", "evil.example:9901")]));
+        let closed = Settings {
+            token: Some("s3cret".into()),
+            ..Settings::default()
+        };
+        let name = ("host", "gate.internal:9901");
+        assert!(!look(&closed, &[name]));
+        assert!(look(&closed, &[name, ("authorization", "Bearer s3cret")]));
     }
 
     #[test]

@@ -7,6 +7,7 @@
 mod access_log;
 mod audit;
 mod collector;
+mod hangup;
 mod live;
 mod metrics;
 pub mod names;
@@ -16,6 +17,7 @@ mod record;
 pub use access_log::{AccessLog, LogSettings, LogTarget};
 pub use audit::Auditor;
 pub use collector::{Sources, UpstreamHealth, exposition};
+pub use hangup::Hangup;
 pub use live::{Entered, Live, Request, RequestId, State};
 pub use metrics::{DecisionWord, GateStats, ReloadResult, ResourceStats, ResourceTable, Totals};
 pub use presence::{
