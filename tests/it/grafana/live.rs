@@ -40,6 +40,7 @@ upstreams:
     health_check: {{ path: /healthz, interval: 200ms }}
   bulk: {{ endpoints: [\"{bulk}\"] }}
 default_upstream: api
+metrics: {{ accounts: 3 }}
 presence:
   accounts:
     - sid: {ACCOUNT}
