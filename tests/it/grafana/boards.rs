@@ -78,7 +78,10 @@ fn dashboards_panels_and_queries_are_told_apart() {
             assert_apart(&format!("{shown}: {}", panel["title"]), queries);
         }
         let version = json["schemaVersion"].as_u64().unwrap();
-        assert!((39..=42).contains(&version), "{shown}: of Grafana 11 to 13");
+        assert!(
+            (39..=42).contains(&version),
+            "{shown}: one that the judging schema has"
+        );
         let name = path.file_stem().unwrap().to_string_lossy();
         assert_eq!(json["uid"], format!("tidegate-{name}"), "links name it so");
     }
