@@ -5,6 +5,7 @@
 //! phases. Never on a request's path.
 
 mod checks;
+mod exporter;
 mod mount;
 mod operations;
 mod supervisor;
@@ -20,6 +21,7 @@ use pingora_core::services::background::background_service;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
+use exporter::{Exporter, Exporting};
 use supervisor::Supervisor;
 use timekeeper::Timekeeper;
 
@@ -83,6 +85,7 @@ struct Inner {
     /// Told when a generation was put in force.
     applied: Notify,
     presence: Arc<Presence>,
+    exporter: Arc<Exporter>,
 }
 
 /// What only reloads and readers of the configuration touch.
@@ -140,6 +143,7 @@ impl App {
         let gate = Arc::new(Gate::new(generation, resources, clock.clone()));
         let log = gate.log.open(&config.access_log, clock);
         log.map_err(StartError::system("cannot open the access log"))?;
+        let exporter = Arc::new(Exporter::new(Arc::clone(&gate), config.traces.clone()));
         let stopper = Stopper::new();
         let inner = Arc::new(Inner {
             stopper: stopper.clone(),
@@ -157,6 +161,7 @@ impl App {
             listeners: listeners.clone(),
             applied: Notify::new(),
             presence: Arc::clone(&presence),
+            exporter: Arc::clone(&exporter),
             gate: Arc::clone(&gate),
         });
         presence.guard(Arc::new(mount::Doorway(Arc::clone(&gate))));
@@ -172,6 +177,7 @@ impl App {
         ));
         server.add(background_service("presence", mount::Ticking(presence)));
         server.add(background_service("timekeeper", timekeeper));
+        server.add(background_service("traces", Exporting(exporter)));
         let spawned = server.spawn(stopper);
         spawned.map_err(StartError::system("cannot start a thread"))?;
         Ok(Self(inner))
@@ -231,8 +237,9 @@ impl App {
         is_finished
     }
 
-    /// Ends every thread, cuts what is open, and writes what is left of the access log.
+    /// Ends every thread, cuts what is open, and tells what is left of spans and the access log.
     pub fn stop(&self) {
+        self.0.exporter.close();
         self.0.stopper.stop();
         self.0.gate.log.close();
     }
@@ -404,6 +411,7 @@ impl Inner {
         let fresh = generation.policy.counting_from_zero(&running.policy);
         let presence = config.presence.clone();
         self.presence.configure(presence.unwrap_or_default());
+        self.exporter.configure(config.traces.clone());
         self.gate.apply(generation);
         self.applied.notify_one();
         self.admin.store(Arc::new(admin_settings(&config)));

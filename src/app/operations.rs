@@ -104,6 +104,7 @@ impl Operations for Inner {
             live: &self.gate.live,
             leases: &self.gate.leases,
             log: &self.gate.log,
+            spans: &self.gate.spans,
             generation: generation.number,
             upstreams: upstreams.collect(),
             adaptive: generation.policy.adaptive().collect(),

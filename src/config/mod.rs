@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest as _, Sha256};
 
 use crate::admission::PolicySettings;
-use crate::telemetry::LogSettings;
+use crate::telemetry::{LogSettings, TraceSettings};
 use crate::{classify, presence, proxy};
 
 pub use diagnostic::{Diagnostic, Report, Severity, summary};
@@ -71,6 +71,8 @@ pub struct Config {
     pub admin: Admin,
     /// The access log.
     pub access_log: LogSettings,
+    /// Where spans go, while traces are on.
+    pub traces: Option<TraceSettings>,
     /// In the order of their ids.
     pub upstreams: Vec<proxy::UpstreamSettings>,
     /// The plugin, if there is a section for it. Resources that mount it have the upstream behind the last of `upstreams`.

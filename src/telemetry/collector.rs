@@ -18,6 +18,7 @@ use super::live::{Entered, Live};
 use super::metrics::{DecisionWord, Durations, GateStats, OUTCOMES, ReloadResult, ResourceTable};
 use super::names::{self, REASONS};
 use super::presence::{PresenceStats, PresenceUse, presence};
+use super::trace::Spans;
 use crate::admission::{AdaptiveDecision, AdaptiveUse, Leases, Mode, Snapshot};
 
 /// Everything that metrics are read from.
@@ -35,6 +36,8 @@ pub struct Sources<'a> {
     pub leases: &'a Leases<Entered>,
     /// The log, for what it dropped.
     pub log: &'a AccessLog,
+    /// The way of spans, for the same.
+    pub spans: &'a Spans,
     /// The configuration in force.
     pub generation: u64,
     /// Upstreams and their endpoints, as far as can be counted on them.
@@ -124,6 +127,7 @@ fn families(sources: &Sources<'_>) -> Vec<MetricFamily> {
             gate.connections_refused.load(Ordering::Relaxed),
         ),
         total(names::LOG_DROPPED, sources.log.dropped()),
+        total(names::SPANS_DROPPED, sources.spans.dropped()),
     ]);
     if let Some((stats, now)) = sources.presence {
         families.extend(presence(stats, now));
