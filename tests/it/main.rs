@@ -3,6 +3,7 @@
 //! One binary, so that it links once. Each test names the requirements it shows.
 #![expect(clippy::unwrap_used, reason = "in a test the panic is the report")]
 
+mod access_log;
 mod admin;
 mod admission;
 mod admit;
@@ -32,5 +33,6 @@ mod suggest;
 mod support;
 mod tidy;
 mod tls;
+mod traces;
 mod upload;
 mod upstream;
