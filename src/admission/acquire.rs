@@ -413,6 +413,7 @@ impl Registry {
         reason: Reason,
     ) -> Box<Rejection> {
         let limit = &policy.limits[usize::from(full.index)];
+        limit.real.scope.refused.fetch_add(1, Ordering::Relaxed);
         let waiting = full.cell.as_ref().map_or(0, |cell| cell.count.waiting());
         // Places come free at in_flight / hold a second; a closed limit or one without history says nothing.
         let missing = (f64::from(full.in_flight) + f64::from(class.cost) - f64::from(full.max))

@@ -22,6 +22,9 @@ pub(super) struct Scope {
     /// What its cells count.
     pub(super) counted: Counted,
     pub(super) mean_hold: MeanHold,
+    /// Refusals in its name, and how many there are a second of late.
+    pub(super) refused: AtomicU64,
+    pub(super) refusals: Rate,
     /// In shadow mode: how many it would have admitted, and how many refused.
     pub(super) would_admit: AtomicU64,
     pub(super) would_reject: AtomicU64,
@@ -45,6 +48,8 @@ impl Scope {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             counted,
             mean_hold: MeanHold::default(),
+            refused: AtomicU64::new(0),
+            refusals: Rate::default(),
             would_admit: AtomicU64::new(0),
             would_reject: AtomicU64::new(0),
             counts_leases: AtomicBool::new(true),
@@ -94,9 +99,54 @@ impl MeanHold {
     }
 }
 
+/// How often something happens a second, of late: a moving average over some ten seconds, moved once a second.
+#[derive(Debug, Default)]
+pub(super) struct Rate {
+    /// The count at the last move.
+    last: AtomicU64,
+    /// Times a second as bits of an `f64`.
+    bits: AtomicU64,
+}
+
+impl Rate {
+    /// The share of a new second in the average.
+    const WEIGHT: f64 = 0.1;
+
+    /// Takes note of the count a second later.
+    pub(super) fn turn(&self, count: u64) {
+        let came = count.saturating_sub(self.last.swap(count, Ordering::Relaxed));
+        let came = f64::from(u32::try_from(came).unwrap_or(u32::MAX));
+        let mean = self.per_second();
+        let moved = mean + (came - mean) * Self::WEIGHT;
+        self.bits.store(moved.to_bits(), Ordering::Relaxed);
+    }
+
+    pub(super) fn per_second(&self) -> f64 {
+        f64::from_bits(self.bits.load(Ordering::Relaxed))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    // G24: what is refused a second is known within some seconds, and forgotten as fast.
+    #[test]
+    fn a_rate_follows_the_last_ten_seconds_or_so() {
+        let rate = Rate::default();
+        for second in 1..=50 {
+            rate.turn(second * 200);
+        }
+        assert!(
+            (rate.per_second() - 200.0).abs() < 2.0,
+            "{}",
+            rate.per_second()
+        );
+        for _ in 0..50 {
+            rate.turn(10_000);
+        }
+        assert!(rate.per_second() < 2.0, "{}", rate.per_second());
+    }
 
     // G9: the drain rate follows what permits really take.
     #[test]

@@ -65,6 +65,8 @@ pub struct LimitSettings {
     pub counted: Counted,
     /// How that number moves.
     pub moves: Option<Moves>,
+    /// Whether it does not for the time being: an operator has put `max` in force.
+    pub is_pinned: bool,
     /// Places of accounts of their own.
     pub account_max: Vec<(AccountName, u32)>,
     /// Places of accounts in a group of their own.
@@ -110,6 +112,7 @@ impl LimitSettings {
             max,
             counted: Counted::InFlight,
             moves: None,
+            is_pinned: false,
             account_max: Vec::new(),
             group_max: Vec::new(),
             mode: Mode::Enforce,
@@ -306,8 +309,9 @@ impl Limit {
     /// The places of a key for which nobody has said otherwise.
     #[inline]
     pub(super) fn default_max(&self, cell: Option<&Cell>, at: usize) -> u32 {
-        self.moving
-            .as_ref()
-            .map_or(self.settings.max, |moving| moving.max(cell, at))
+        match &self.moving {
+            Some(moving) if !self.settings.is_pinned => moving.max(cell, at),
+            _ => self.settings.max,
+        }
     }
 }

@@ -35,6 +35,7 @@ mod snapshot;
 mod sparing;
 mod sync;
 mod tally;
+mod temporary;
 mod timed;
 mod usage;
 mod waiting;
@@ -61,6 +62,7 @@ pub use retry::RetryBudget;
 pub use snapshot::{CandidateUse, KeyUse, LimitUse, Snapshot};
 pub use sparing::Pressure;
 pub use tally::Counted;
+pub use temporary::{TemporaryFault, TemporaryMax, Whose};
 pub use usage::AccountUse;
 pub use waiting::{Ticket, Turn, Wait};
 

@@ -15,6 +15,7 @@ use super::key::{Dimension, readable};
 use super::limit::{Limit, Mode};
 use super::policy::Policy;
 use super::registry::Registry;
+use super::tally::Counted;
 
 /// One limit, summed over its keys.
 #[derive(Debug, Clone)]
@@ -39,6 +40,11 @@ pub struct LimitUse {
     pub would: (u64, u64),
     /// What it lent above its maximum, where it may.
     pub early: Option<EarlyUse>,
+    /// Refusals in its name so far.
+    pub refused: u64,
+    /// Places that would be in use if nobody were refused: what is in flight and waits, and refusals a second times the seconds that a
+    /// place is held (Little's law). Who is refused and tries again counts each time. `None` where places are not held but paced.
+    pub demand: Option<f64>,
 }
 
 /// One candidate, on paper.
@@ -97,6 +103,8 @@ impl Limit {
                 scope.would_reject.load(Ordering::Relaxed),
             ),
             early: self.early_use(),
+            refused: scope.refused.load(Ordering::Relaxed),
+            demand: None,
         }
     }
 }
@@ -173,6 +181,13 @@ impl Registry {
                 seen.add(limit, only, limit.default_max(Some(only), 0));
             }
         }
+        for (limit, seen) in known.iter().zip(&mut limits) {
+            let scope = &limit.real.scope;
+            let refused = scope.refusals.per_second() * scope.mean_hold_seconds();
+            let held = seen.in_flight.saturating_add(seen.queued);
+            let is_held = scope.counted == Counted::InFlight;
+            seen.demand = is_held.then(|| float(held) + refused);
+        }
         let queued = self.waiting() as u64;
         let mut tried = limits.split_off(policy.limits.len()).into_iter();
         let candidates = policy.candidates.iter().map(|candidate| CandidateUse {
@@ -221,6 +236,22 @@ impl Registry {
         });
         keep_fullest(&mut keys, top);
         keys
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "places are counted in 32 bits")]
+fn float(count: u64) -> f64 {
+    count as f64
+}
+
+impl Policy {
+    /// Takes note of how many each limit has refused since the last call. To be called once a second.
+    pub fn turn_rates(&self) {
+        for limit in &self.limits {
+            let scope = &limit.real.scope;
+            let refused = scope.refused.load(Ordering::Relaxed);
+            scope.refusals.turn(refused);
+        }
     }
 }
 

@@ -8,6 +8,8 @@ mod checks;
 mod exporter;
 mod mount;
 mod operations;
+mod overrides;
+mod reload;
 mod supervisor;
 mod timekeeper;
 
@@ -18,7 +20,7 @@ use std::time::{Duration, Instant};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use parking_lot::Mutex;
 use pingora_core::services::background::background_service;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::sync::Notify;
 
 use exporter::{Exporter, Exporting};
@@ -26,16 +28,16 @@ use supervisor::Supervisor;
 use timekeeper::Timekeeper;
 
 use crate::admin::{self, Operations};
-use crate::admission::{Policy, Reason};
+use crate::admission::{Policy, Reason, TemporaryMax};
 use crate::classify::Rules;
 use crate::clock::Clock;
-use crate::config::{self, Config, Diagnostic, Report, Secrets};
+use crate::config::{self, Config};
 use crate::presence::Presence;
 use crate::proxy::{
     Acceptor, Address, BindError, Bound, Gate, Generation, Hosted, Phase, Prebound, Route, Stopper,
-    Target, TlsError, Upstream, server_config,
+    Target, TlsError, Upstream,
 };
-use crate::telemetry::{self, ReloadResult, ResourceTable};
+use crate::telemetry::ResourceTable;
 
 /// After the end of a drain: how long the refusals of those who still waited may take on their way.
 const DISMISSED: Duration = Duration::from_millis(500);
@@ -86,6 +88,7 @@ struct Inner {
     applied: Notify,
     presence: Arc<Presence>,
     exporter: Arc<Exporter>,
+    views: admin::Views,
 }
 
 /// What only reloads and readers of the configuration touch.
@@ -95,6 +98,8 @@ struct State {
     rules_origin: config::explain::Origin,
     loaded_at: Duration,
     last_refusal: Option<Value>,
+    /// Maxima that an operator has put in force for a while.
+    overrides: Vec<TemporaryMax>,
     /// What the watched files looked like when they were last judged.
     seen: Vec<Option<config::Stamp>>,
 }
@@ -135,6 +140,7 @@ impl App {
             resources: &resources,
             clock: &clock,
             presence: &presence,
+            overrides: &[],
         };
         let generation = generation(&mut config, 1, None, &made_of);
         let threads = generation.settings.threads;
@@ -157,30 +163,40 @@ impl App {
                 running: config,
                 loaded_at,
                 last_refusal: None,
+                overrides: Vec::new(),
             }),
             listeners: listeners.clone(),
             applied: Notify::new(),
             presence: Arc::clone(&presence),
-            exporter: Arc::clone(&exporter),
+            exporter,
+            views: admin::Views::default(),
             gate: Arc::clone(&gate),
         });
         presence.guard(Arc::new(mount::Doorway(Arc::clone(&gate))));
-        let mut server = Hosted::new();
-        let timekeeper = Timekeeper(Arc::clone(&gate));
         let data = crate::proxy::App::new(gate, listeners);
-        server.add(Prebound::new("data", data, bound, threads).closed_by(&stopper));
-        let api = admin::App::new(Arc::clone(&inner) as Arc<dyn Operations>);
+        let data = Prebound::new("data", data, bound, threads).closed_by(&stopper);
+        let app = Self(inner);
+        app.host(data, admin)?;
+        Ok(app)
+    }
+
+    /// Starts the threads: of the data plane, of the admin API, and of what happens beside them.
+    fn host(&self, data: Prebound<crate::proxy::App>, admin: Bound) -> Result<(), StartError> {
+        let inner = &self.0;
+        let mut server = Hosted::new();
+        server.add(data);
+        let api = admin::App::new(Arc::clone(inner) as Arc<dyn Operations>);
         server.add(Prebound::new("admin", api, vec![admin], 1));
-        server.add(background_service(
-            "supervisor",
-            Supervisor(Arc::clone(&inner)),
-        ));
-        server.add(background_service("presence", mount::Ticking(presence)));
+        let supervisor = Supervisor(Arc::clone(inner));
+        server.add(background_service("supervisor", supervisor));
+        let ticking = mount::Ticking(Arc::clone(&inner.presence));
+        server.add(background_service("presence", ticking));
+        let timekeeper = Timekeeper(Arc::clone(&inner.gate));
         server.add(background_service("timekeeper", timekeeper));
-        server.add(background_service("traces", Exporting(exporter)));
-        let spawned = server.spawn(stopper);
-        spawned.map_err(StartError::system("cannot start a thread"))?;
-        Ok(Self(inner))
+        let exporting = Exporting(Arc::clone(&inner.exporter));
+        server.add(background_service("traces", exporting));
+        let spawned = server.spawn(inner.stopper.clone());
+        spawned.map_err(StartError::system("cannot start a thread"))
     }
 
     /// Where clients connect, with the ports that were really taken.
@@ -251,6 +267,7 @@ struct Parts<'a> {
     resources: &'a ResourceTable,
     clock: &'a Clock,
     presence: &'a Arc<Presence>,
+    overrides: &'a [TemporaryMax],
 }
 
 /// Takes the settings out of a configuration and makes a generation of them, keeping what stays the same.
@@ -264,6 +281,7 @@ fn generation(
         resources,
         clock,
         presence,
+        overrides,
     } = *parts;
     let upstreams: Vec<_> = config
         .upstreams
@@ -301,9 +319,9 @@ fn generation(
     };
     Generation {
         number,
-        rules: Rules::new(std::mem::take(&mut config.rules)),
+        rules: Arc::new(Rules::new(std::mem::take(&mut config.rules))),
         policy: Arc::new(Policy::new(
-            std::mem::take(&mut config.policy),
+            config.policy.clone().with_temporary(overrides),
             previous.map(|previous| &*previous.policy),
         )),
         routes: config.resources.iter().zip(edits).map(route).collect(),
@@ -321,169 +339,4 @@ fn admin_settings(config: &Config) -> admin::Settings {
         token: config.admin.token.clone(),
         is_local,
     }
-}
-
-impl Inner {
-    fn reload(&self) -> admin::Reload {
-        let mut state = self.state.lock();
-        let judged = config::load(&self.path, Secrets::Required);
-        let seen = state.running.stamps();
-        let are_files_unchanged = seen == state.seen;
-        state.seen = seen;
-        let config = match judged {
-            Ok(config) => config,
-            Err(report) => return self.refuse(&mut state, &report),
-        };
-        if config.hash == state.running.hash && are_files_unchanged {
-            // Whoever rotates logs moves the file and sends HUP.
-            if let Err(report) = self.open_log(&config, &state.running) {
-                return self.refuse(&mut state, &report);
-            }
-            self.gate.stats.count_reload(ReloadResult::Unchanged);
-            return self.in_force("unchanged", &[]);
-        }
-        let running = self.gate.generation();
-        match self.prepare(&state, config, &running) {
-            Err(report) => self.refuse(&mut state, &report),
-            Ok((config, prepared)) => self.commit(&mut state, config, prepared, &running),
-        }
-    }
-
-    /// Does all that can fail, and changes nothing.
-    fn prepare(
-        &self,
-        state: &State,
-        mut config: Config,
-        running: &Generation,
-    ) -> Result<(Config, Prepared), Report> {
-        let diagnostics = config::needs_restart(&state.running, &config);
-        if !diagnostics.is_empty() {
-            return Err(Report { diagnostics });
-        }
-        let listeners = config.server.listeners.iter();
-        let tls = listeners.map(|listener| listener.tls.as_ref().map(server_config).transpose());
-        let tls: Result<Vec<_>, TlsError> = tls.collect();
-        let tls = tls.map_err(|error| config.refusal("tls", &chain(&error)))?;
-        self.open_log(&config, &state.running)?;
-        let parts = Parts {
-            resources: &self.gate.resources,
-            clock: &self.gate.clock,
-            presence: &self.presence,
-        };
-        let generation = generation(&mut config, running.number + 1, Some(running), &parts);
-        Ok((config, Prepared { generation, tls }))
-    }
-
-    /// Opens the access log where it is new, and a file anew.
-    fn open_log(&self, config: &Config, running: &Config) -> Result<(), Report> {
-        let is_file = matches!(config.access_log.target, telemetry::LogTarget::File(_));
-        if config.access_log == running.access_log && !is_file {
-            return Ok(());
-        }
-        let opened = self
-            .gate
-            .log
-            .open(&config.access_log, self.gate.clock.clone());
-        opened.map_err(|error| {
-            config.refusal(
-                "access_log",
-                &format!("cannot open the access log: {error}"),
-            )
-        })
-    }
-
-    /// Swaps everything in; nothing here can fail.
-    fn commit(
-        &self,
-        state: &mut State,
-        config: Config,
-        prepared: Prepared,
-        running: &Generation,
-    ) -> admin::Reload {
-        let Prepared { generation, tls } = prepared;
-        for ((_, acceptor), tls) in self.listeners.iter().zip(tls) {
-            match (acceptor.load_full(), tls) {
-                (Some(acceptor), Some(tls)) => acceptor.swap(tls),
-                (None, Some(tls)) => acceptor.store(Some(Arc::new(Acceptor::of(tls)))),
-                (_, None) => acceptor.store(None),
-            }
-        }
-        let fresh = generation.policy.counting_from_zero(&running.policy);
-        let presence = config.presence.clone();
-        self.presence.configure(presence.unwrap_or_default());
-        self.exporter.configure(config.traces.clone());
-        self.gate.apply(generation);
-        self.applied.notify_one();
-        self.admin.store(Arc::new(admin_settings(&config)));
-        let mut warnings: Vec<Value> = config.warnings.iter().map(|found| json!(found)).collect();
-        warnings.extend(fresh.iter().map(|name| {
-            json!({
-                "severity": "warning",
-                "code": "counts_from_zero",
-                "message": format!(
-                    "limit `{name}` counts something else than before, so it begins at zero; \
-                     what is in flight is not in its count"
-                ),
-            })
-        }));
-        state.rules_origin = config.origin();
-        state.seen = config.stamps();
-        state.running = config;
-        state.loaded_at = self.gate.clock.unix_time();
-        self.gate.stats.count_reload(ReloadResult::Applied);
-        self.in_force("applied", &warnings)
-    }
-
-    fn in_force(&self, result: &str, warnings: &[Value]) -> admin::Reload {
-        let generation = self.gate.generation().number;
-        tracing::info!(
-            generation,
-            result,
-            warnings = warnings.len(),
-            "configuration reloaded"
-        );
-        let answer = json!({ "generation": generation, "result": result, "warnings": warnings });
-        admin::Reload {
-            is_in_force: true,
-            answer,
-        }
-    }
-
-    fn refuse(&self, state: &mut State, report: &Report) -> admin::Reload {
-        let generation = self.gate.generation().number;
-        tracing::error!(
-            generation,
-            "configuration refused, the running one stays\n{report}"
-        );
-        self.gate.stats.count_reload(ReloadResult::Refused);
-        let at = config::rfc3339(self.gate.clock.unix_time());
-        let diagnostics: &[Diagnostic] = &report.diagnostics;
-        state.last_refusal = Some(json!({ "at": at, "diagnostics": diagnostics }));
-        let answer = json!({
-            "generation": generation,
-            "result": "refused",
-            "diagnostics": diagnostics,
-        });
-        admin::Reload {
-            is_in_force: false,
-            answer,
-        }
-    }
-
-    /// Whether a file has changed since it was last judged.
-    fn is_stale(&self) -> bool {
-        let state = self.state.lock();
-        state.running.stamps() != state.seen
-    }
-}
-
-/// An error with its causes, once.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }

@@ -115,7 +115,15 @@ fn call_permit(
     let (id, upstream) = (gate.live.next_id(), crate::proxy::PLUGIN.into());
     let resource = Arc::clone(resource);
     let request = Request::new(
-        account, resource, upstream, method, target, request_id, now, id,
+        account,
+        resource,
+        upstream,
+        method,
+        target,
+        request_id,
+        now,
+        id,
+        Arc::default(),
     );
     // Its work outlives the request that began it, and is not late for that.
     request.set_state(State::Lease);

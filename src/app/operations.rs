@@ -4,13 +4,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use super::Inner;
 use crate::admin::{self, Ask, Operations};
-use crate::admission::{Leases, Policy, Registry};
+use crate::admission::{AccountUse, Leases, Policy, Registry, TemporaryFault, Whose};
 use crate::classify::{self, Peer};
 use crate::config;
 use crate::proxy::{Phase, Upstream};
@@ -51,6 +52,60 @@ impl Operations for Inner {
 
     fn uptime(&self) -> Duration {
         self.now().saturating_duration_since(self.started)
+    }
+
+    fn views(&self) -> &admin::Views {
+        &self.views
+    }
+
+    fn about(&self) -> Value {
+        let gate = &self.gate;
+        let decided = gate.resources.decided();
+        let decided = decided.iter().map(|((decision, reason), count)| {
+            json!({ "decision": decision, "reason": reason, "count": count })
+        });
+        let presence = self.presence.count().map(|of| {
+            json!({ "devices": of.live + of.suspended + of.api, "sockets": of.sockets, "calls": self.presence.stats.calls() })
+        });
+        let mut about = json!({
+            "at": gate.clock.unix_time().as_secs_f64(),
+            "version": env!("CARGO_PKG_VERSION"),
+            "phase": gate.phase().as_str(),
+            "uptime_seconds": self.uptime().as_secs(),
+            "connections": gate.stats.connections.load(Ordering::Relaxed),
+            "leaks_detected": gate.stats.leaks.load(Ordering::Relaxed),
+            "log_lines_dropped": gate.log.dropped(),
+            "decisions": decided.collect::<Vec<_>>(),
+            "presence": presence,
+        });
+        let mut configuration = self.configuration();
+        let fields = about
+            .as_object_mut()
+            .into_iter()
+            .zip(configuration.as_object_mut());
+        for (about, configuration) in fields {
+            configuration.remove("yaml");
+            about.append(configuration);
+        }
+        about
+    }
+
+    fn overrides(&self) -> Vec<Value> {
+        self.shown_overrides()
+    }
+
+    fn override_limit(
+        &self,
+        limit: &str,
+        whose: Whose,
+        max: u32,
+        lasts: Duration,
+    ) -> Result<Value, TemporaryFault> {
+        self.begin_override(limit, whose, max, lasts)
+    }
+
+    fn end_override(&self, limit: &str, whose: &Whose) -> bool {
+        self.end_override_of(limit, whose)
     }
 
     fn upstreams(&self) -> Value {
@@ -106,6 +161,9 @@ impl Operations for Inner {
             log: &self.gate.log,
             spans: &self.gate.spans,
             generation: generation.number,
+            overrides: self.count_overrides(),
+            accounts: self.largest_accounts(),
+            event_streams: self.views.streams(),
             upstreams: upstreams.collect(),
             adaptive: generation.policy.adaptive().collect(),
             presence: self
@@ -161,6 +219,12 @@ impl Operations for Inner {
 }
 
 impl Inner {
+    /// The accounts that the metrics tell apart, if they do.
+    fn largest_accounts(&self) -> Option<Vec<AccountUse>> {
+        let top = self.state.lock().running.metrics_accounts?;
+        Some(self.gate.registry.accounts(top))
+    }
+
     /// What is known of one upstream.
     fn upstream(&self, upstream: &Upstream) -> Value {
         // The only endpoint of an upstream has all that is in flight there, and is not counted apart.

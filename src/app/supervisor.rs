@@ -12,6 +12,7 @@ use pingora_core::services::background::BackgroundService;
 
 use super::Inner;
 use super::checks::Checks;
+use crate::admin;
 use crate::telemetry::Auditor;
 
 /// How often cells are swept, leaks are looked for, and files are looked at.
@@ -49,6 +50,12 @@ impl BackgroundService for Supervisor {
             if expired > 0 {
                 tracing::warn!(expired, "leases expired that nobody released");
             }
+            policy.turn_rates();
+            if tick.is_multiple_of(admin::STEP_SECONDS) {
+                let at = gate.clock.unix_time().as_secs();
+                self.0.views.note(at, &gate.registry.snapshot(&policy));
+            }
+            self.0.expire_overrides(now);
             if tick.is_multiple_of(PEAK_TICKS) {
                 gate.registry.turn_peaks(&policy);
             }

@@ -45,6 +45,9 @@ pub(super) enum BodyError {
     /// Nothing moved for too long.
     #[error("the body stopped moving")]
     Idle,
+    /// An operator ended the request.
+    #[error("an operator ended the request")]
+    Cancelled,
 }
 
 /// An upstream's answer on its way to the client.
@@ -71,6 +74,8 @@ pub(super) struct Answer {
 pub(super) struct ResponseBody {
     payload: Payload,
     context: Option<Box<Context>>,
+    /// Whether the task that polls it is the one that is woken when an operator ends the request.
+    is_watched: bool,
 }
 
 #[derive(Debug)]
@@ -208,22 +213,46 @@ impl ResponseBody {
         Self {
             payload: Payload::Own(Some(bytes)),
             context,
+            is_watched: false,
         }
     }
 
     /// The client left: reads the upstream's answer to its end, with the place held. Whoever drains sets the bound.
     pub(super) async fn drain(mut self) {
         let mut held = self.context.take();
-        if let Some(context) = &mut held {
-            context.cut();
-        }
+        let Some(context) = &mut held else { return };
+        context.cut();
+        let hangup = context.request.hangup();
         // Dropped before the context: the upstream is cut, and then the place is given back.
         let mut this = std::pin::pin!(self);
-        std::future::poll_fn(|cx| {
+        let drained = std::future::poll_fn(|cx| {
             while let Some(Ok(_)) = ready!(this.as_mut().poll_frame(cx)) {}
             Poll::Ready(())
-        })
-        .await;
+        });
+        tokio::select! {
+            () = drained => {}
+            () = hangup.asked() => {}
+        }
+    }
+
+    /// Whether an operator has ended the request. The task that polls first is the one that is woken for it: a body that nobody asks for
+    /// more, because its client takes nothing, has been asked once.
+    fn is_cancelled(&mut self, cx: &TaskContext<'_>) -> bool {
+        let Some(context) = &mut self.context else {
+            return false;
+        };
+        if matches!(self.payload, Payload::Own(_)) {
+            return false;
+        }
+        let hangup = context.request.hangup();
+        if !std::mem::replace(&mut self.is_watched, true) {
+            hangup.register(cx);
+        }
+        let is_cancelled = hangup.is_asked();
+        if is_cancelled {
+            context.cut();
+        }
+        is_cancelled
     }
 
     /// The request's context, for another body.
@@ -238,7 +267,11 @@ impl ResponseBody {
             Payload::Answer(answer) => Payload::Behind(Box::new((Some(ahead), answer))),
             other => other,
         };
-        Self { payload, context }
+        Self {
+            payload,
+            context,
+            is_watched: false,
+        }
     }
 
     /// What a plugin says bit by bit.
@@ -246,6 +279,7 @@ impl ResponseBody {
         Self {
             payload: Payload::Plugin(stream),
             context: Some(context),
+            is_watched: false,
         }
     }
 
@@ -254,6 +288,7 @@ impl ResponseBody {
         Self {
             payload: Payload::Answer(answer),
             context: Some(context),
+            is_watched: false,
         }
     }
 }
@@ -267,6 +302,9 @@ impl Body for ResponseBody {
         cx: &mut TaskContext<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = &mut *self;
+        if this.is_cancelled(cx) {
+            return Poll::Ready(Some(Err(BodyError::Cancelled)));
+        }
         let (frame, is_near) = match &mut this.payload {
             Payload::Own(bytes) => {
                 let bytes = bytes.take().filter(|bytes| !bytes.is_empty());
@@ -337,11 +375,17 @@ impl Drop for ResponseBody {
             return;
         }
         context.cut();
-        let is_orphan = !context.has_failed() && tokio::runtime::Handle::try_current().is_ok();
+        let is_orphan = !context.has_failed()
+            && !context.request.hangup().is_asked()
+            && tokio::runtime::Handle::try_current().is_ok();
         if let (Departed::Finish(bound), true) = (answer.departed, is_orphan) {
             let payload = std::mem::replace(&mut self.payload, Payload::Own(None));
             let context = Some(context);
-            let orphan = Self { payload, context };
+            let orphan = Self {
+                payload,
+                context,
+                is_watched: true,
+            };
             tokio::spawn(async move { drop(tokio::time::timeout(bound, orphan.drain()).await) });
         }
     }

@@ -25,6 +25,7 @@ use super::body::ResponseBody;
 use super::gate::{Gate, Open, Phase};
 use super::tls::Acceptor;
 use crate::classify::Peer;
+use crate::telemetry::Hangup;
 
 /// HTTP/2: what one stream may send before it is read. One waiting upload holds this much and no more.
 const STREAM_WINDOW: u32 = 64 * 1024 - 1;
@@ -45,6 +46,8 @@ pub(super) struct Connection {
     pub(super) is_tls: bool,
     is_http2: AtomicBool,
     pub(super) activity: Activity,
+    /// Of HTTP/1.1, where requests come one after another.
+    hangup: Arc<Hangup>,
 }
 
 impl Connection {
@@ -62,6 +65,16 @@ impl Connection {
             is_tls,
             is_http2: AtomicBool::new(false),
             activity,
+            hangup: Arc::default(),
+        }
+    }
+
+    /// How a request that comes now can be ended from outside.
+    pub(super) fn hangup(&self) -> Arc<Hangup> {
+        if self.is_http2() {
+            Arc::default()
+        } else {
+            Arc::clone(&self.hangup)
         }
     }
 
@@ -222,6 +235,13 @@ async fn drive<H: Future>(http: H, connection: &Connection, finish: impl Fn(Pin<
     let mut seen = None;
     let mut is_registered = false;
     std::future::poll_fn(|cx| {
+        // Without this a client that takes nothing would keep its answer: hyper asks for no more of a body then.
+        if connection.hangup.is_cut() {
+            return Poll::Ready(());
+        }
+        if seen.is_none() {
+            connection.hangup.register(cx);
+        }
         let phase = connection.gate.phase();
         if seen != Some(phase) {
             // Registers for the next change; polled again only when there was one, so that requests do not pay for it.

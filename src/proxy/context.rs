@@ -13,7 +13,7 @@ use super::gate::{Local, Names, Route, Target};
 use super::plugin::{Edit, Plugin};
 use super::settings::StreamPolicy;
 use super::upstream::{Upstream, Visit};
-use crate::admission::{LeaseId, LeaseTerms, Outcome, Permit, Ticket, UpstreamId};
+use crate::admission::{LeaseId, LeaseTerms, Outcome, Permit, Reason, Ticket, UpstreamId};
 use crate::telemetry::{self, DecisionWord, Entered, Record, Request, State, Trace};
 
 /// Everything about one request.
@@ -437,6 +437,11 @@ impl Drop for Context {
                 }
             }
         }
+        let hangup = self.request.hangup();
+        if self.is_cut && hangup.is_asked() {
+            self.reason = Reason::Cancelled.as_str();
+        }
+        hangup.end(self.request.id);
         let upstream = self.forwarded_at.and_then(|sent| {
             self.head_at
                 .map(|head| head.saturating_duration_since(sent))

@@ -26,11 +26,11 @@ pub struct Generation {
     /// Counts up from 1.
     pub number: u64,
     /// What requests are.
-    pub rules: Rules,
+    pub rules: Arc<Rules>,
     /// What they may take.
     pub policy: Arc<Policy>,
     /// What is done with them, by resource.
-    pub routes: Vec<Route>,
+    pub routes: Arc<[Route]>,
     /// By [`crate::admission::UpstreamId`].
     pub upstreams: Vec<Arc<Upstream>>,
     /// What holds for all.
@@ -73,6 +73,19 @@ impl Target {
 }
 
 impl Generation {
+    /// The same under other limits.
+    #[must_use]
+    pub fn with_policy(&self, policy: Arc<Policy>) -> Self {
+        Self {
+            number: self.number,
+            rules: Arc::clone(&self.rules),
+            policy,
+            routes: Arc::clone(&self.routes),
+            upstreams: self.upstreams.clone(),
+            settings: self.settings.clone(),
+        }
+    }
+
     /// How long work of a resource may hold its place after its answer, if the configuration bounds it.
     #[must_use]
     pub fn hold_up_to(&self, of: ResourceId) -> Option<Duration> {
@@ -120,6 +133,19 @@ pub enum Phase {
     Closing,
     /// Idle connections are closed; the others after their answer.
     Shutdown,
+}
+
+impl Phase {
+    /// The word that users see.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Draining => "draining",
+            Self::Closing => "closing",
+            Self::Shutdown => "shutdown",
+        }
+    }
 }
 
 /// What all connections share.

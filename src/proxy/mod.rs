@@ -211,6 +211,7 @@ fn context(
         seen.request_id(),
         started,
         local.gate.live.next_id(),
+        connection.hangup(),
     );
     Box::new(Context::new(
         local,
@@ -336,7 +337,12 @@ async fn exchange(
         return respond::refuse(context, &Refusal::UpstreamUnreachable, is_grpc);
     };
     let request = Outgoing::new(bytes, framing, body);
-    match forward::forward(visit, request, manner, sent_at).await {
+    let forwarded = tokio::select! {
+        biased;
+        forwarded = forward::forward(visit, request, manner, sent_at) => forwarded,
+        () = context.request.hangup().asked() => Err(Refusal::Cancelled),
+    };
+    match forwarded {
         Err(refusal) => respond::refuse(context, &refusal, is_grpc),
         Ok(answered) if answered.head.status == StatusCode::SWITCHING_PROTOCOLS => {
             switch(context, answered, on_client, policy)

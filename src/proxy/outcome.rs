@@ -53,6 +53,8 @@ pub(super) enum Refusal {
     UpstreamTimeout,
     /// The plugin panicked.
     PluginBroke,
+    /// An operator ended the request.
+    Cancelled,
 }
 
 impl Refusal {
@@ -68,6 +70,7 @@ impl Refusal {
             Self::NoResource => 404,
             Self::PluginBroke => 500,
             Self::UpstreamUnreachable | Self::UpstreamBroke => 502,
+            Self::Cancelled => 503,
             Self::UpstreamTimeout => 504,
         }
     }
@@ -87,6 +90,7 @@ impl Refusal {
             Self::UpstreamBroke => "upstream_broke",
             Self::UpstreamTimeout => "upstream_timeout",
             Self::PluginBroke => "plugin_broke",
+            Self::Cancelled => Reason::Cancelled.as_str(),
         }
     }
 
@@ -118,6 +122,7 @@ impl Refusal {
             }
             Self::UpstreamTimeout => "the service behind this gate did not answer in time",
             Self::PluginBroke => "this gate failed to answer; its log says more",
+            Self::Cancelled => "an operator ended this request",
         };
         text.into()
     }
@@ -145,7 +150,7 @@ impl Refusal {
             Self::SignatureInvalid => 7,
             Self::NoResource => 12,
             Self::PluginBroke => 13,
-            Self::UpstreamUnreachable | Self::UpstreamBroke => 14,
+            Self::UpstreamUnreachable | Self::UpstreamBroke | Self::Cancelled => 14,
         }
     }
 
@@ -157,6 +162,7 @@ impl Refusal {
                 | Self::UpstreamBroke
                 | Self::UpstreamTimeout
                 | Self::PluginBroke
+                | Self::Cancelled
                 | Self::BodyInvalid
                 | Self::BodyTooLarge
                 | Self::ClientTimeout

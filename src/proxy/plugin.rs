@@ -187,7 +187,14 @@ pub(super) async fn answer(
         body: RequestBytes(body),
     };
     let served = AssertUnwindSafe(async { plugin.serve(request).await }).catch_unwind();
-    let Ok(served) = served.await else {
+    let served = tokio::select! {
+        biased;
+        served = served => served,
+        () = context.request.hangup().asked() => {
+            return respond::refuse(context, &Refusal::Cancelled, seen.is_grpc);
+        }
+    };
+    let Ok(served) = served else {
         tracing::error!("the plugin panicked; its request is answered with 500");
         return respond::refuse(context, &Refusal::PluginBroke, seen.is_grpc);
     };
@@ -225,9 +232,12 @@ pub(super) async fn answer(
 async fn take_over(client: OnUpgrade, on_socket: OnSocket, context: Box<Context>) {
     let open = context.local.gate.open();
     if let Ok(upgraded) = client.await {
-        let session = on_socket(TokioIo::new(upgraded));
-        if AssertUnwindSafe(session).catch_unwind().await.is_err() {
-            tracing::error!("the plugin panicked; its connection is closed");
+        let session = AssertUnwindSafe(on_socket(TokioIo::new(upgraded))).catch_unwind();
+        tokio::select! {
+            session = session => if session.is_err() {
+                tracing::error!("the plugin panicked; its connection is closed");
+            },
+            () = context.request.hangup().asked() => {}
         }
     }
     drop(context);

@@ -43,6 +43,7 @@ pub(super) async fn tunnel(
             () = pass(from_client, to_upstream) => {}
             () = pass(from_upstream, to_client) => {}
             () = moved.stood_still_for(idle_timeout) => {}
+            () = context.request.hangup().asked() => {}
         }
     }
     drop(visit);

@@ -2,6 +2,7 @@
 //!
 //! Never keeps a gauge of its own, never has a label that a client can choose.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -19,7 +20,9 @@ use super::metrics::{DecisionWord, Durations, GateStats, OUTCOMES, ReloadResult,
 use super::names::{self, REASONS};
 use super::presence::{PresenceStats, PresenceUse, presence};
 use super::trace::Spans;
-use crate::admission::{AdaptiveDecision, AdaptiveUse, Leases, Mode, Snapshot};
+use crate::admission::{
+    AccountUse, AdaptiveDecision, AdaptiveUse, Leases, LimitUse, Mode, Snapshot,
+};
 
 /// Everything that metrics are read from.
 #[derive(Debug)]
@@ -40,6 +43,12 @@ pub struct Sources<'a> {
     pub spans: &'a Spans,
     /// The configuration in force.
     pub generation: u64,
+    /// How many temporary overrides each limit has.
+    pub overrides: BTreeMap<Arc<str>, u64>,
+    /// The largest accounts with what they have in flight, where that is wanted.
+    pub accounts: Option<Vec<AccountUse>>,
+    /// Event streams of the admin API that are open.
+    pub event_streams: usize,
     /// Upstreams and their endpoints, as far as can be counted on them.
     pub upstreams: Vec<UpstreamHealth>,
     /// What adaptive limits know.
@@ -85,7 +94,7 @@ fn families(sources: &Sources<'_>) -> Vec<MetricFamily> {
             gate.reloads.sum(result as usize),
         )
     };
-    let mut families = limits(&sources.snapshot);
+    let mut families = limits(sources);
     families.extend(candidates(&sources.snapshot));
     families.extend(resources(sources.resources));
     families.extend(upstreams(&sources.upstreams));
@@ -128,15 +137,24 @@ fn families(sources: &Sources<'_>) -> Vec<MetricFamily> {
         ),
         total(names::LOG_DROPPED, sources.log.dropped()),
         total(names::SPANS_DROPPED, sources.spans.dropped()),
+        family(
+            names::EVENT_STREAMS,
+            MetricType::GAUGE,
+            vec![gauge(&[], float(sources.event_streams as u64))],
+        ),
     ]);
+    if let Some(largest) = &sources.accounts {
+        families.push(accounts(largest, sources.snapshot.in_flight));
+    }
     if let Some((stats, now)) = sources.presence {
         families.extend(presence(stats, now));
     }
     families
 }
 
-fn limits(snapshot: &Snapshot) -> Vec<MetricFamily> {
-    let gauges = |name, value: &dyn Fn(&crate::admission::LimitUse) -> f64| {
+fn limits(sources: &Sources<'_>) -> Vec<MetricFamily> {
+    let snapshot = &sources.snapshot;
+    let gauges = |name, value: &dyn Fn(&LimitUse) -> f64| {
         let metrics = snapshot
             .limits
             .iter()
@@ -161,7 +179,23 @@ fn limits(snapshot: &Snapshot) -> Vec<MetricFamily> {
             decided("rejected", limit.would.1),
         ]
     });
+    let counts = |name, value: &dyn Fn(&LimitUse) -> u64| {
+        let limits = snapshot.limits.iter();
+        let metrics = limits.map(|limit| counter(&[("limit", &limit.name)], value(limit)));
+        family(name, MetricType::COUNTER, metrics.collect())
+    };
+    let demand = snapshot.limits.iter().filter_map(|limit| {
+        let demand = limit.demand?;
+        Some(gauge(&[("limit", &limit.name)], demand))
+    });
+    let overrides = |limit: &LimitUse| {
+        let count = sources.overrides.get(&limit.name);
+        float(count.copied().unwrap_or(0))
+    };
     vec![
+        counts(names::REFUSED, &|limit| limit.refused),
+        family(names::DEMAND, MetricType::GAUGE, demand.collect()),
+        gauges(names::OVERRIDES, &overrides),
         gauges(names::IN_FLIGHT, &|limit| float(limit.in_flight)),
         gauges(names::LIMIT, &|limit| f64::from(limit.max)),
         gauges(names::USED_RATIO, &|limit| limit.used_ratio),
@@ -175,6 +209,19 @@ fn limits(snapshot: &Snapshot) -> Vec<MetricFamily> {
         gauges(names::KEYS, &|limit| float(limit.keys as u64)),
         family(names::SHADOW, MetricType::COUNTER, shadow.collect()),
     ]
+}
+
+/// The largest accounts, and what all others have in flight together. As many labels a scrape as were asked for and one more; over
+/// time as many as there are accounts that were ever among the largest.
+fn accounts(largest: &[AccountUse], in_flight: u64) -> MetricFamily {
+    let listed: u64 = largest.iter().map(|of| u64::from(of.in_flight)).sum();
+    let mut metrics: Vec<_> = largest
+        .iter()
+        .map(|of| gauge(&[("account", of.account.as_str())], of.in_flight.into()))
+        .collect();
+    let other = in_flight.saturating_sub(listed);
+    metrics.push(gauge(&[("account", "other")], float(other)));
+    family(names::ACCOUNT_IN_FLIGHT, MetricType::GAUGE, metrics)
 }
 
 /// Decisions of each candidate, and of each of its limits.

@@ -256,6 +256,7 @@ mod tests {
             RequestId::new(),
             Clock::manual().now(),
             1,
+            Arc::default(),
         );
         Record {
             request: Arc::new(request),

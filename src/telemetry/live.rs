@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 use slab::Slab;
 use smallvec::SmallVec;
 
+use super::hangup::Hangup;
 use crate::admission::{AccountName, Permit, Ticket};
 
 /// As many slabs as threads commonly serve; more threads share.
@@ -122,6 +123,8 @@ pub struct Request {
     ticket: Mutex<Option<Ticket>>,
     /// The upstream said that its work is over before it answered.
     is_released: AtomicBool,
+    /// How it can be ended once it has its places.
+    hangup: Arc<Hangup>,
 }
 
 impl Request {
@@ -137,7 +140,9 @@ impl Request {
         request_id: RequestId,
         started: Instant,
         id: u64,
+        hangup: Arc<Hangup>,
     ) -> Self {
+        hangup.begin(id);
         let state = AtomicU8::new(State::Forwarded as u8);
         Self {
             id,
@@ -151,6 +156,23 @@ impl Request {
             state,
             ticket: Mutex::new(None),
             is_released: AtomicBool::new(false),
+            hangup,
+        }
+    }
+
+    /// How it is ended from outside.
+    #[must_use]
+    pub fn hangup(&self) -> &Hangup {
+        &self.hangup
+    }
+
+    /// Ends it, if it is sent on, answered or switched; false if it is over, or waits, or is a lease: these are ended elsewhere.
+    #[must_use]
+    pub fn hang_up(&self) -> bool {
+        match self.state() {
+            State::Queued | State::Lease => false,
+            State::Forwarded => self.hangup.ask(self.id, false),
+            State::Streaming | State::Tunnel => self.hangup.ask(self.id, true),
         }
     }
 
@@ -184,6 +206,7 @@ impl Request {
             state: AtomicU8::new(self.state() as u8),
             ticket: Mutex::new(None),
             is_released: AtomicBool::new(false),
+            hangup: Arc::clone(&self.hangup),
         }
     }
 
@@ -203,6 +226,7 @@ impl Request {
             target: self.target.as_ref().and_then(copy),
             request_id,
             is_released: AtomicBool::new(self.is_released()),
+            hangup: Arc::clone(&self.hangup),
             ..self.rerouted(Arc::clone(&self.upstream))
         }
     }

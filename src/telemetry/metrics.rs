@@ -295,6 +295,24 @@ impl ResourceTable {
         stats
     }
 
+    /// Requests so far over all resources, by decision and reason; those pairs that there were.
+    #[must_use]
+    pub fn decided(&self) -> BTreeMap<(&'static str, &'static str), u64> {
+        let mut sums = BTreeMap::new();
+        for stats in self.0.lock().values() {
+            for decision in DecisionWord::ALL {
+                for (index, reason) in REASONS.iter().enumerate() {
+                    let at = decision as usize * REASONS.len() + index;
+                    let count = stats.requests.sum(at);
+                    if count > 0 {
+                        *sums.entry((decision.as_str(), *reason)).or_default() += count;
+                    }
+                }
+            }
+        }
+        sums
+    }
+
     pub(super) fn all(&self) -> Vec<(Arc<str>, Arc<ResourceStats>)> {
         self.0
             .lock()

@@ -7,6 +7,7 @@
 mod access_log;
 mod audit;
 mod collector;
+mod hangup;
 mod line;
 mod live;
 mod metrics;
@@ -19,6 +20,7 @@ mod trace;
 pub use access_log::{AccessLog, LogFormat, LogSettings, LogTarget};
 pub use audit::Auditor;
 pub use collector::{Sources, UpstreamHealth, exposition};
+pub use hangup::Hangup;
 pub use live::{Entered, Live, Request, RequestId, State};
 pub use metrics::{DecisionWord, GateStats, ReloadResult, ResourceStats, ResourceTable, Totals};
 pub use presence::{

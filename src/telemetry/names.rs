@@ -52,6 +52,31 @@ pub const EARLY_OVERSHOOT: (&str, &str) = (
     "tidegate_early_overshoot_max",
     "The most places above its maximum that a limit ever had in use after serving a request early.",
 );
+/// Refusals in the name of a limit.
+pub const REFUSED: (&str, &str) = (
+    "tidegate_refused_total",
+    "Requests that a limit refused, at once or after a wait in vain.",
+);
+/// What an autoscaler scales by.
+pub const DEMAND: (&str, &str) = (
+    "tidegate_demand",
+    "Places that would be in use under a limit if it refused nobody: in flight, and queued, and refusals a second times the mean seconds a place is held.",
+);
+/// Numbers that an operator put in force for a while.
+pub const OVERRIDES: (&str, &str) = (
+    "tidegate_limit_overrides",
+    "Temporary overrides of a limit's maximum that are in force.",
+);
+/// The largest accounts.
+pub const ACCOUNT_IN_FLIGHT: (&str, &str) = (
+    "tidegate_account_in_flight",
+    "Requests in flight of the accounts that had most in the last six seconds, and of all `other` ones; only with metrics.accounts.",
+);
+/// Who looks at the live page.
+pub const EVENT_STREAMS: (&str, &str) = (
+    "tidegate_event_streams",
+    "Event streams of the admin API that are open.",
+);
 /// How long requests waited for their places.
 pub const QUEUE_WAIT: (&str, &str) = (
     "tidegate_queue_wait_seconds",
@@ -212,7 +237,7 @@ pub const SPANS_DROPPED: (&str, &str) = (
 );
 
 /// All names above, for the test and the docs.
-pub const ALL: [&str; 43] = [
+pub const ALL: [&str; 48] = [
     REQUESTS.0,
     SHADOW.0,
     CANDIDATE_REQUESTS.0,
@@ -221,6 +246,11 @@ pub const ALL: [&str; 43] = [
     LIMIT.0,
     USED_RATIO.0,
     QUEUED.0,
+    REFUSED.0,
+    DEMAND.0,
+    OVERRIDES.0,
+    ACCOUNT_IN_FLIGHT.0,
+    EVENT_STREAMS.0,
     EARLY_GRANTS.0,
     EARLY_OVERSHOOT.0,
     QUEUE_WAIT.0,
@@ -259,7 +289,7 @@ pub const ALL: [&str; 43] = [
 ];
 
 /// Every word that the label `reason` may hold; the first is for requests that were forwarded and answered.
-pub const REASONS: [&str; 19] = [
+pub const REASONS: [&str; 20] = [
     "none",
     "limit_reached",
     "queue_full",
@@ -279,4 +309,5 @@ pub const REASONS: [&str; 19] = [
     "upstream_broke",
     "upstream_timeout",
     "plugin_broke",
+    "signature_invalid",
 ];

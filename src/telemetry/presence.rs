@@ -247,6 +247,13 @@ impl PresenceStats {
         self.calls[phase as usize].fetch_sub(1, Ordering::Relaxed);
     }
 
+    /// Calls in progress.
+    #[must_use]
+    pub fn calls(&self) -> u64 {
+        let phases = self.calls.iter();
+        phases.map(|count| count.load(Ordering::Relaxed)).sum()
+    }
+
     /// A call ended.
     pub fn count_call(&self, end: CallEnd) {
         self.ended[end as usize].fetch_add(1, Ordering::Relaxed);

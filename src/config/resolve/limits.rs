@@ -125,6 +125,7 @@ pub(super) fn one(
         max,
         counted,
         moves,
+        is_pinned: false,
         account_max,
         group_max,
         mode: mode(limit.mode.as_ref().map(|mode| mode.value)),

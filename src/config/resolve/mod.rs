@@ -42,6 +42,8 @@ pub(super) fn resolve(cx: &mut Context<'_>, file: &File, path: &Path, hash: Stri
         server.traces = Some(share);
         settings
     });
+    let metrics = file.metrics.as_ref();
+    let metrics_accounts = server::metrics_accounts(cx, metrics);
     let (upstreams, upstream_names) = upstreams::upstreams(cx, file, &mut places);
     let default = upstreams::default_upstream(
         cx,
@@ -92,6 +94,7 @@ pub(super) fn resolve(cx: &mut Context<'_>, file: &File, path: &Path, hash: Stri
         admin,
         access_log,
         traces,
+        metrics_accounts,
         policy,
         upstreams,
         presence,

@@ -1,0 +1,141 @@
+//! All that the live page and `tidegate top` show, in one answer.
+//!
+//! What is long is cut to what people read: the fullest keys, the largest accounts, the oldest requests. Each word is the one
+//! of the metrics and the log. Read from the cells and the live requests at that moment; never on a request's path.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use super::Operations;
+use super::api;
+use crate::admission::{KeyUse, LimitUse, Policy};
+use crate::telemetry::State;
+
+/// Limits that are shown.
+const LIMITS_MAX: usize = 200;
+/// Of each limit that counts by something: its fullest keys.
+const KEYS_TOP: usize = 5;
+/// Limits of which keys are shown: the ones that stand first.
+const KEYED_MAX: usize = 20;
+const ACCOUNTS_TOP: usize = 12;
+const OLDEST_TOP: usize = 25;
+
+/// The whole of it.
+pub(super) fn overview(operations: &dyn Operations) -> Value {
+    let policy = operations.policy();
+    let snapshot = operations.registry().snapshot(&policy);
+    let mut overrides: BTreeMap<String, Vec<Value>> = BTreeMap::new();
+    for of in operations.overrides() {
+        let limit = of["limit"].as_str().unwrap_or_default().to_owned();
+        overrides.entry(limit).or_default().push(of);
+    }
+    let limits = snapshot.limits.iter().take(LIMITS_MAX).enumerate();
+    let limits = limits.map(|(index, seen)| {
+        let mut shown = limit(seen);
+        if index < KEYED_MAX && seen.keys + usize::from(seen.queued > 0) > 0 {
+            shown["fullest"] = fullest(operations, &policy, seen);
+        }
+        shown["overrides"] = overrides.remove(&*seen.name).unwrap_or_default().into();
+        shown
+    });
+    let limits: Vec<_> = limits.collect();
+    let accounts = operations.registry().accounts(ACCOUNTS_TOP);
+    let candidates = snapshot
+        .candidates
+        .iter()
+        .map(|of| json!({ "name": &*of.name, "admitted": of.would.0, "rejected": of.would.1 }));
+    let mut shown = operations.about();
+    let more = json!({
+        "in_flight": snapshot.in_flight,
+        "queued": snapshot.queued,
+        "leases": operations.leases().len(),
+        "limits": limits,
+        "limits_total": snapshot.limits.len(),
+        "accounts": accounts.iter().map(|of| json!({
+            "account": of.account.as_str(),
+            "in_flight": of.in_flight,
+            "peak": of.peak,
+        })).collect::<Vec<_>>(),
+        "candidates": candidates.collect::<Vec<_>>(),
+        "requests": oldest(operations),
+        "resources": operations.resources(),
+        "upstreams": operations.upstreams(),
+    });
+    if let (Some(shown), Value::Object(more)) = (shown.as_object_mut(), more) {
+        shown.extend(more);
+    }
+    shown
+}
+
+fn limit(limit: &LimitUse) -> Value {
+    json!({
+        "name": &*limit.name,
+        "per": limit.per,
+        "mode": limit.mode.as_str(),
+        "max": limit.max,
+        "in_flight": limit.in_flight,
+        "queued": limit.queued,
+        "keys": limit.keys,
+        "used_ratio": round(limit.used_ratio),
+        "refused": limit.refused,
+        "demand": limit.demand.map(round),
+        "would": { "admitted": limit.would.0, "rejected": limit.would.1 },
+    })
+}
+
+fn fullest(operations: &dyn Operations, policy: &Policy, seen: &LimitUse) -> Value {
+    let limit = policy.limit(&seen.name);
+    let keys = limit.map(|limit| operations.registry().keys(policy, limit, KEYS_TOP));
+    keys.unwrap_or_default().iter().map(key).collect()
+}
+
+/// One key of a limit.
+pub(super) fn key(of: &KeyUse) -> Value {
+    let key: BTreeMap<_, _> = of.key.iter().map(|(name, value)| (name, value)).collect();
+    json!({
+        "key": key,
+        "in_flight": of.in_flight,
+        "max": of.max,
+        "queued": of.queued,
+        "peak": of.peak,
+    })
+}
+
+/// The oldest requests of those that wait, of those that hold places, and of leases.
+fn oldest(operations: &dyn Operations) -> Value {
+    let now = operations.now();
+    let mut kinds: [Vec<_>; 3] = std::array::from_fn(|_| Vec::new());
+    operations.live().each(|request| {
+        let state = request.state();
+        let kind = &mut kinds[match state {
+            State::Queued => 0,
+            State::Lease => 2,
+            State::Forwarded | State::Streaming | State::Tunnel => 1,
+        }];
+        // A list twice as long as wanted is cut now and then, so that a hundred thousand requests are never copied.
+        if kind.len() == 2 * OLDEST_TOP {
+            keep_oldest(kind);
+        }
+        let is_wanted =
+            kind.len() < OLDEST_TOP || kind.iter().any(|(started, _)| request.started < *started);
+        if is_wanted {
+            let age = now.saturating_duration_since(request.started);
+            kind.push((request.started, api::row(request, state, age)));
+        }
+    });
+    let [waiting, holding, leases] = kinds.map(|mut kind| {
+        keep_oldest(&mut kind);
+        kind.into_iter().map(|(_, row)| row).collect::<Vec<_>>()
+    });
+    json!({ "waiting": waiting, "holding": holding, "leases": leases })
+}
+
+fn keep_oldest(rows: &mut Vec<(std::time::Instant, Value)>) {
+    rows.sort_by_key(|(started, _)| *started);
+    rows.truncate(OLDEST_TOP);
+}
+
+fn round(number: f64) -> f64 {
+    (number * 1e3).round() / 1e3
+}
