@@ -299,18 +299,7 @@ async fn exchange(
     if let Some(trace) = &context.trace {
         trace.clear(&mut head.headers);
     }
-    let added = Added {
-        connection: context.connection(),
-        upstream: settings,
-        account: &context.request.account,
-        resource: &names.resource,
-        request_id: &context.request.request_id,
-        lease: LeaseId::of(context.request.id),
-        mark: context.mark.as_deref(),
-        trace: context.trace.as_ref(),
-        waited: context.queue_wait.unwrap_or_default(),
-        is_body_empty: body.is_empty(),
-    };
+    let added = added(&context, names, settings, body.is_empty());
     let (bytes, framing) = headers::write_head(&head, &seen, &added);
     if seen.comes_in_chunks
         && let Err(fault) = body.peek().await
@@ -348,6 +337,27 @@ async fn exchange(
             switch(context, answered, on_client, policy)
         }
         Ok(answered) => pass_on(context, answered, policy, departed, completion),
+    }
+}
+
+/// What the gate adds to the head of a request that goes to that upstream.
+fn added<'a>(
+    context: &'a Context,
+    names: &'a Names,
+    upstream: &'a UpstreamSettings,
+    is_body_empty: bool,
+) -> Added<'a> {
+    Added {
+        connection: context.connection(),
+        upstream,
+        account: &context.request.account,
+        resource: &names.resource,
+        request_id: &context.request.request_id,
+        lease: LeaseId::of(context.request.id),
+        mark: context.mark.as_deref(),
+        trace: context.trace.as_ref(),
+        waited: context.queue_wait.unwrap_or_default(),
+        is_body_empty,
     }
 }
 

@@ -30,7 +30,7 @@ fn lines(gate: &Sidecar) -> Vec<Value> {
     let output = gate.output();
     // The last line may be half written.
     let whole = output.rsplit_once('\n').map_or("", |(whole, _)| whole);
-    let parsed = whole.lines().map(|line| serde_json::from_str(line));
+    let parsed = whole.lines().map(serde_json::from_str::<Value>);
     parsed.map(|line| line.expect("a line of JSON")).collect()
 }
 
