@@ -16,7 +16,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test presence-packages bench overload lint check-deploy image check-tools check-rust
+.PHONY: help demo test presence-packages traces-packages bench overload lint check-deploy image check-tools check-rust
 
 # Debian keeps servers out of a plain user's PATH, and rustup its programs out of a fresh shell's.
 export PATH := $(PATH):/usr/sbin:/sbin:$(HOME)/.cargo/bin
@@ -66,7 +66,7 @@ demo: check-rust
 	$(call need,$(BUILD_TOOLS))
 	cargo run --release --bin tidegate -- demo $(DEMO)
 
-test: check-rust presence-packages
+test: check-rust presence-packages traces-packages
 	$(call need,$(TEST_TOOLS))
 	cargo test
 	cargo test --features loom --lib admission::
@@ -75,6 +75,11 @@ test: check-rust presence-packages
 presence-packages:
 	$(call need,$(PRESENCE_TOOLS))
 	tests/presence/packages.sh
+
+# The definitions of OTLP's messages, by which a collector in the tests of traces reads what it is sent.
+traces-packages:
+	$(call need,python3:python3 python.ensurepip:python3-venv)
+	tests/traces/packages.sh
 
 bench: check-rust
 	$(call need,$(BENCH_TOOLS))

@@ -5,6 +5,7 @@
 //! phases. Never on a request's path.
 
 mod checks;
+mod exporter;
 mod mount;
 mod operations;
 mod overrides;
@@ -22,6 +23,7 @@ use pingora_core::services::background::background_service;
 use serde_json::Value;
 use tokio::sync::Notify;
 
+use exporter::{Exporter, Exporting};
 use supervisor::Supervisor;
 use timekeeper::Timekeeper;
 
@@ -85,6 +87,7 @@ struct Inner {
     /// Told when a generation was put in force.
     applied: Notify,
     presence: Arc<Presence>,
+    exporter: Arc<Exporter>,
     views: admin::Views,
 }
 
@@ -146,6 +149,7 @@ impl App {
         let gate = Arc::new(Gate::new(generation, resources, clock.clone()));
         let log = gate.log.open(&config.access_log, clock);
         log.map_err(StartError::system("cannot open the access log"))?;
+        let exporter = Arc::new(Exporter::new(Arc::clone(&gate), config.traces.clone()));
         let stopper = Stopper::new();
         let inner = Arc::new(Inner {
             stopper: stopper.clone(),
@@ -164,6 +168,7 @@ impl App {
             listeners: listeners.clone(),
             applied: Notify::new(),
             presence: Arc::clone(&presence),
+            exporter,
             views: admin::Views::default(),
             gate: Arc::clone(&gate),
         });
@@ -188,6 +193,8 @@ impl App {
         server.add(background_service("presence", ticking));
         let timekeeper = Timekeeper(Arc::clone(&inner.gate));
         server.add(background_service("timekeeper", timekeeper));
+        let exporting = Exporting(Arc::clone(&inner.exporter));
+        server.add(background_service("traces", exporting));
         let spawned = server.spawn(inner.stopper.clone());
         spawned.map_err(StartError::system("cannot start a thread"))
     }
@@ -246,8 +253,9 @@ impl App {
         is_finished
     }
 
-    /// Ends every thread, cuts what is open, and writes what is left of the access log.
+    /// Ends every thread, cuts what is open, and tells what is left of spans and the access log.
     pub fn stop(&self) {
+        self.0.exporter.close();
         self.0.stopper.stop();
         self.0.gate.log.close();
     }

@@ -159,6 +159,7 @@ impl Operations for Inner {
             live: &self.gate.live,
             leases: &self.gate.leases,
             log: &self.gate.log,
+            spans: &self.gate.spans,
             generation: generation.number,
             overrides: self.count_overrides(),
             accounts: self.largest_accounts(),

@@ -101,6 +101,7 @@ impl Inner {
         let fresh = generation.policy.counting_from_zero(&running.policy);
         let presence = config.presence.clone();
         self.presence.configure(presence.unwrap_or_default());
+        self.exporter.configure(config.traces.clone());
         self.gate.apply(generation);
         self.applied.notify_one();
         self.admin.store(Arc::new(admin_settings(&config)));

@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest as _, Sha256};
 
 use crate::admission::PolicySettings;
-use crate::telemetry::LogSettings;
+use crate::telemetry::{LogSettings, TraceSettings};
 use crate::{classify, presence, proxy};
 
 pub use diagnostic::{Diagnostic, Report, Severity, summary};
@@ -71,6 +71,8 @@ pub struct Config {
     pub admin: Admin,
     /// The access log.
     pub access_log: LogSettings,
+    /// Where spans go, while traces are on.
+    pub traces: Option<TraceSettings>,
     /// How many accounts the metrics tell apart, if they do.
     pub metrics_accounts: Option<usize>,
     /// In the order of their ids.

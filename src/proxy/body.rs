@@ -308,7 +308,7 @@ impl Body for ResponseBody {
         let (frame, is_near) = match &mut this.payload {
             Payload::Own(bytes) => {
                 let bytes = bytes.take().filter(|bytes| !bytes.is_empty());
-                return Poll::Ready(bytes.map(|bytes| Ok(Frame::data(bytes))));
+                (bytes.map(|bytes| Ok(Frame::data(bytes))), false)
             }
             Payload::Answer(answer) => {
                 let frame = ready!(answer.poll_frame(cx));

@@ -12,9 +12,9 @@ use super::connection::Connection;
 use super::gate::{Local, Names, Route, Target};
 use super::plugin::{Edit, Plugin};
 use super::settings::StreamPolicy;
-use super::upstream::Upstream;
+use super::upstream::{Upstream, Visit};
 use crate::admission::{LeaseId, LeaseTerms, Outcome, Permit, Reason, Ticket, UpstreamId};
-use crate::telemetry::{DecisionWord, Entered, Record, Request, State};
+use crate::telemetry::{self, DecisionWord, Entered, Record, Request, State, Trace};
 
 /// Everything about one request.
 #[derive(Debug)]
@@ -47,6 +47,8 @@ pub(super) struct Context {
     /// Bytes of the response's body that were passed on.
     pub(super) sent: u64,
     is_cut: bool,
+    /// Its place in a trace, while traces are on.
+    pub(super) trace: Option<Trace>,
     connection: Arc<Connection>,
 }
 
@@ -99,6 +101,7 @@ impl Context {
             head_at: None,
             sent: 0,
             is_cut: true,
+            trace: None,
             connection,
         }
     }
@@ -280,6 +283,23 @@ impl Context {
         }
     }
 
+    /// The request is sent on to that upstream: spans tell when, and to which endpoint if there is one only.
+    pub(super) fn sent_to(&mut self, upstream: &Upstream) {
+        if let Some(trace) = &mut self.trace {
+            let at = self.forwarded_at.unwrap_or(self.request.started);
+            let is_only = upstream.settings.endpoints.len() == 1;
+            trace.sent(|| is_only.then(|| upstream.endpoint(0).name.clone()), at);
+        }
+    }
+
+    /// An endpoint answered.
+    pub(super) fn answered_by(&mut self, visit: &Visit) {
+        self.endpoint = visit.name_among_several().cloned();
+        if let Some(trace) = &mut self.trace {
+            trace.answered_by(&visit.endpoint().name);
+        }
+    }
+
     /// The gate answered by itself.
     pub(super) fn refused(&mut self, status: u16, reason: &'static str, outcome: Outcome) {
         self.status = status;
@@ -338,6 +358,46 @@ impl Context {
     }
 }
 
+impl Context {
+    /// Hands the record over to those who want it.
+    fn tell(&mut self, upstream: Option<Duration>, now: Instant) {
+        let gate = &self.local.gate;
+        let trace = self.trace.take();
+        let is_failure = telemetry::is_failure(self.status, self.reason, self.is_cut);
+        let number = || telemetry::number(&self.request, trace.as_ref());
+        let is_logged = gate.log.takes(is_failure, number);
+        let is_traced = trace.as_ref().is_some_and(Trace::is_sampled);
+        if !is_logged && !is_traced {
+            return;
+        }
+        let record = Arc::new(Record {
+            request: Arc::clone(&self.request),
+            client: self.connection().peer.address,
+            protocol: self.connection().protocol(),
+            status: self.status,
+            decision: self.decision,
+            reason: self.reason,
+            limit: self.limit.take(),
+            would_reject: self.would_reject.take(),
+            candidates_would_reject: std::mem::take(&mut self.candidates_would_reject),
+            mark: self.mark.take(),
+            queue_wait: self.queue_wait,
+            endpoint: self.endpoint.take(),
+            bytes: self.sent,
+            duration: now.saturating_duration_since(self.request.started),
+            upstream,
+            is_cut: self.is_cut,
+            trace,
+        });
+        if is_traced {
+            gate.spans.hand_over(Arc::clone(&record));
+        }
+        if is_logged {
+            gate.log.write(record);
+        }
+    }
+}
+
 /// What adaptive maxima learn from an answer: a stream's place is held for as long as the client listens, and an error may come fast
 /// or slow whatever the load is. Only 503 says by itself that there is too much of it (RFC 9110 §15.6.4).
 fn taught_by(status: u16, is_stream: bool) -> Outcome {
@@ -364,7 +424,6 @@ impl Drop for Context {
         {
             self.hold = self.hand_over(permit).map_or(Hold::None, Hold::Own);
         }
-        let gate = &self.local.gate;
         // First out of the list, then the place: the auditor may see a count too many, never one too few.
         drop(self.entered.take());
         match std::mem::replace(&mut self.hold, Hold::None) {
@@ -394,26 +453,7 @@ impl Drop for Context {
                 route.stats.observe_upstream(self.outcome, took);
             }
         }
-        if gate.log.is_on() {
-            gate.log.write(Box::new(Record {
-                request: Arc::clone(&self.request),
-                client: self.connection().peer.address,
-                protocol: self.connection().protocol(),
-                status: self.status,
-                decision: self.decision,
-                reason: self.reason,
-                limit: self.limit.take(),
-                would_reject: self.would_reject.take(),
-                candidates_would_reject: std::mem::take(&mut self.candidates_would_reject),
-                mark: self.mark.take(),
-                queue_wait: self.queue_wait,
-                endpoint: self.endpoint.take(),
-                bytes: self.sent,
-                duration: now.saturating_duration_since(self.request.started),
-                upstream,
-                is_cut: self.is_cut,
-            }));
-        }
+        self.tell(upstream, now);
     }
 }
 

@@ -18,7 +18,7 @@ use super::upstream::Upstream;
 use crate::admission::{Leases, Policy, Registry, ResourceId, UpstreamId};
 use crate::classify::Rules;
 use crate::clock::Clock;
-use crate::telemetry::{AccessLog, Entered, GateStats, Live, ResourceStats, ResourceTable};
+use crate::telemetry::{AccessLog, Entered, GateStats, Live, ResourceStats, ResourceTable, Spans};
 
 /// One configuration at work; never changed after it is made.
 #[derive(Debug)]
@@ -164,6 +164,8 @@ pub struct Gate {
     pub resources: ResourceTable,
     /// The access log.
     pub log: AccessLog,
+    /// The way to whoever exports spans.
+    pub spans: Spans,
     /// The time.
     pub clock: Clock,
     phase: AtomicU8,
@@ -217,6 +219,7 @@ impl Gate {
             stats: GateStats::default(),
             resources,
             log: AccessLog::default(),
+            spans: Spans::default(),
             clock,
             phase: AtomicU8::new(Phase::Running as u8),
             phase_changed: Notify::new(),

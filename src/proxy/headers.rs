@@ -17,7 +17,7 @@ use super::connection::Connection;
 use super::outgoing::Framing;
 use super::settings::UpstreamSettings;
 use crate::admission::{AccountName, LeaseId};
-use crate::telemetry::RequestId;
+use crate::telemetry::{RequestId, Trace};
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
@@ -153,6 +153,8 @@ pub(super) struct Added<'a> {
     pub(super) lease: LeaseId,
     /// The mark with which it goes over a limit.
     pub(super) mark: Option<&'a str>,
+    /// Its place in a trace.
+    pub(super) trace: Option<&'a Trace>,
     /// How long it waited here.
     pub(super) waited: Duration,
     pub(super) is_body_empty: bool,
@@ -201,6 +203,9 @@ pub(super) fn write_head(head: &Parts, seen: &Seen, added: &Added<'_>) -> (Vec<u
     out.extend_from_slice(b"\r\n");
     if let Some(mark) = added.mark {
         write_field(&mut out, "x-admission-mark", mark.as_bytes());
+    }
+    if let Some(trace) = added.trace {
+        trace.write(&mut out);
     }
     if seen.takes_trailers {
         write_field(&mut out, "te", b"trailers");

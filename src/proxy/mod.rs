@@ -45,7 +45,7 @@ use hyper::upgrade::OnUpgrade;
 use tokio::sync::oneshot;
 
 use crate::admission::{AccountName, Class, Decision, LeaseId, Wait};
-use crate::telemetry;
+use crate::telemetry::{self, Trace};
 
 use body::{Answer, ResponseBody};
 use connection::Connection;
@@ -126,6 +126,8 @@ fn judge(connection: &Arc<Connection>, request: Request<Incoming>) -> Judged {
     let local = gate.local();
     let seen = headers::look(&head);
     let settings = &local.generation.settings;
+    let share = settings.traces;
+    let mut trace = share.map(|share| Trace::join(&head, share, connection.is_tls));
     let body = RequestBody::new(
         body,
         settings.max_body,
@@ -138,7 +140,8 @@ fn judge(connection: &Arc<Connection>, request: Request<Incoming>) -> Judged {
     let class = match found {
         Ok(class) => class,
         Err(refusal) => {
-            let context = context(connection, local, None, &head, &seen, started);
+            let mut context = context(connection, local, None, &head, &seen, started);
+            context.trace = trace;
             return Judged::Refused(Box::new(respond::refuse(context, &refusal, seen.is_grpc)));
         }
     };
@@ -154,6 +157,10 @@ fn judge(connection: &Arc<Connection>, request: Request<Incoming>) -> Judged {
     gate.stats
         .observe_decision(decided.saturating_duration_since(started));
     let mut context = context(connection, local, Some(&class), &head, &seen, started);
+    if let Some(trace) = &mut trace {
+        trace.decided(|| connection.peer.client_address(&head.headers), decided);
+    }
+    context.trace = trace;
     match decision {
         Decision::Reject(rejection) => {
             let refusal = Refusal::Limit(rejection);
@@ -263,7 +270,7 @@ fn carry(
 }
 
 async fn exchange(
-    context: Box<Context>,
+    mut context: Box<Context>,
     mut head: Parts,
     seen: Seen,
     mut body: RequestBody,
@@ -289,17 +296,10 @@ async fn exchange(
         .connection()
         .activity
         .bound_stall(settings.idle_timeout);
-    let added = Added {
-        connection: context.connection(),
-        upstream: settings,
-        account: &context.request.account,
-        resource: &names.resource,
-        request_id: &context.request.request_id,
-        lease: LeaseId::of(context.request.id),
-        mark: context.mark.as_deref(),
-        waited: context.queue_wait.unwrap_or_default(),
-        is_body_empty: body.is_empty(),
-    };
+    if let Some(trace) = &context.trace {
+        trace.clear(&mut head.headers);
+    }
+    let added = added(&context, names, settings, body.is_empty());
     let (bytes, framing) = headers::write_head(&head, &seen, &added);
     if seen.comes_in_chunks
         && let Err(fault) = body.peek().await
@@ -310,6 +310,7 @@ async fn exchange(
         };
         return respond::refuse(context, &refusal, is_grpc);
     }
+    context.sent_to(&upstream);
     let manner = Manner {
         account: &context.request.account,
         is_idempotent: head.method.is_idempotent(),
@@ -336,6 +337,27 @@ async fn exchange(
             switch(context, answered, on_client, policy)
         }
         Ok(answered) => pass_on(context, answered, policy, departed, completion),
+    }
+}
+
+/// What the gate adds to the head of a request that goes to that upstream.
+fn added<'a>(
+    context: &'a Context,
+    names: &'a Names,
+    upstream: &'a UpstreamSettings,
+    is_body_empty: bool,
+) -> Added<'a> {
+    Added {
+        connection: context.connection(),
+        upstream,
+        account: &context.request.account,
+        resource: &names.resource,
+        request_id: &context.request.request_id,
+        lease: LeaseId::of(context.request.id),
+        mark: context.mark.as_deref(),
+        trace: context.trace.as_ref(),
+        waited: context.queue_wait.unwrap_or_default(),
+        is_body_empty,
     }
 }
 
@@ -383,7 +405,7 @@ fn pass_on(
         || kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
     let taught = Taught { is_stream, sent };
     context.answered(head.status.as_u16(), taught, policy, now);
-    context.endpoint = visit.name_among_several().cloned();
+    context.answered_by(&visit);
     let answer = Answer::new(head.decoder, socket, rest, visit, departed, now);
     Response::from_parts(response, ResponseBody::answer(answer, context))
 }
@@ -434,7 +456,7 @@ fn switch(
         policy,
         now,
     );
-    context.endpoint = visit.name_among_several().cloned();
+    context.answered_by(&visit);
     tokio::spawn(upgrade::tunnel(on_client, socket, context, visit));
     response
 }

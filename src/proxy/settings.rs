@@ -11,6 +11,7 @@ use http::{HeaderName, HeaderValue};
 
 use crate::admission::UpstreamId;
 use crate::classify::TrustedProxies;
+use crate::telemetry::Share;
 
 /// Where to listen, or what to connect to.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -61,6 +62,8 @@ pub struct Settings {
     pub duration_header: Option<HeaderName>,
     /// The request header that tells how long the client will wait.
     pub timeout_header: Option<HeaderName>,
+    /// Which traces that begin here are recorded; `None` where traces are off.
+    pub traces: Option<Share>,
 }
 
 /// One place where clients connect.

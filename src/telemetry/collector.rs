@@ -19,6 +19,7 @@ use super::live::{Entered, Live};
 use super::metrics::{DecisionWord, Durations, GateStats, OUTCOMES, ReloadResult, ResourceTable};
 use super::names::{self, REASONS};
 use super::presence::{PresenceStats, PresenceUse, presence};
+use super::trace::Spans;
 use crate::admission::{
     AccountUse, AdaptiveDecision, AdaptiveUse, Leases, LimitUse, Mode, Snapshot,
 };
@@ -38,6 +39,8 @@ pub struct Sources<'a> {
     pub leases: &'a Leases<Entered>,
     /// The log, for what it dropped.
     pub log: &'a AccessLog,
+    /// The way of spans, for the same.
+    pub spans: &'a Spans,
     /// The configuration in force.
     pub generation: u64,
     /// How many temporary overrides each limit has.
@@ -133,6 +136,7 @@ fn families(sources: &Sources<'_>) -> Vec<MetricFamily> {
             gate.connections_refused.load(Ordering::Relaxed),
         ),
         total(names::LOG_DROPPED, sources.log.dropped()),
+        total(names::SPANS_DROPPED, sources.spans.dropped()),
         family(
             names::EVENT_STREAMS,
             MetricType::GAUGE,

@@ -1,20 +1,23 @@
-//! What the program tells about itself: metrics, the access log, and what is in progress.
+//! What the program tells about itself: metrics, the access log, traces, and what is in progress.
 //!
 //! The only place that names a metric or formats a log line. Gauges are read from the cells when Prometheus asks, so
 //! nothing is counted twice; counters are sharded, so that threads do not meet. Never on the way of a request: a full
-//! log queue drops lines and counts them.
+//! log queue drops lines and counts them, and that of spans does too.
 
 mod access_log;
 mod audit;
 mod collector;
 mod hangup;
+mod line;
 mod live;
 mod metrics;
 pub mod names;
 mod presence;
 mod record;
+mod share;
+mod trace;
 
-pub use access_log::{AccessLog, LogSettings, LogTarget};
+pub use access_log::{AccessLog, LogFormat, LogSettings, LogTarget};
 pub use audit::Auditor;
 pub use collector::{Sources, UpstreamHealth, exposition};
 pub use hangup::Hangup;
@@ -23,4 +26,6 @@ pub use metrics::{DecisionWord, GateStats, ReloadResult, ResourceStats, Resource
 pub use presence::{
     CallEnd, CallPhase, EditResult, PresenceStats, PresenceUse, WebhookKind, WebhookOutcome,
 };
-pub use record::Record;
+pub use record::{Record, is_failure, number};
+pub use share::Share;
+pub use trace::{Batch, Spans, Trace, TraceSettings, rejected_by};

@@ -230,8 +230,14 @@ pub const TWIML_EDITS: (&str, &str) = (
     "Answers of resources whose documents are edited by presence, and requests refused there, by what became of them.",
 );
 
+/// Spans that no collector has.
+pub const SPANS_DROPPED: (&str, &str) = (
+    "tidegate_spans_dropped_total",
+    "Spans that no collector has: the queue was full, or the collector was away or did not take them.",
+);
+
 /// All names above, for the test and the docs.
-pub const ALL: [&str; 47] = [
+pub const ALL: [&str; 48] = [
     REQUESTS.0,
     SHADOW.0,
     CANDIDATE_REQUESTS.0,
@@ -268,6 +274,7 @@ pub const ALL: [&str; 47] = [
     CONNECTIONS.0,
     CONNECTIONS_REFUSED.0,
     LOG_DROPPED.0,
+    SPANS_DROPPED.0,
     PRESENCE_SESSIONS.0,
     PRESENCE_SOCKETS.0,
     PRESENCE_SOCKETS_REFUSED.0,

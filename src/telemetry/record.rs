@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use super::live::Request;
 use super::metrics::DecisionWord;
+use super::share;
+use super::trace::Trace;
 
 /// One request that is over.
 #[derive(Debug)]
@@ -42,4 +44,26 @@ pub struct Record {
     pub upstream: Option<Duration>,
     /// Whether the response was cut short.
     pub is_cut: bool,
+    /// Its place in a trace, while traces are on.
+    pub trace: Option<Trace>,
+}
+
+impl Record {
+    /// Whether it is one of those that are always told: refused, failed, or cut short.
+    #[must_use]
+    pub fn is_failure(&self) -> bool {
+        is_failure(self.status, self.reason, self.is_cut)
+    }
+}
+
+/// Whether a request with that end is one of those that are always told.
+#[must_use]
+pub fn is_failure(status: u16, reason: &str, is_cut: bool) -> bool {
+    status >= 400 || is_cut || reason != "none"
+}
+
+/// The number by which a share chooses a request: its trace's, else one made of its id.
+#[must_use]
+pub fn number(request: &Request, trace: Option<&Trace>) -> u64 {
+    trace.map_or_else(|| share::number_of(&request.request_id), Trace::number)
 }

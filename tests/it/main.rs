@@ -3,6 +3,7 @@
 //! One binary, so that it links once. Each test names the requirements it shows.
 #![expect(clippy::unwrap_used, reason = "in a test the panic is the report")]
 
+mod access_log;
 mod admin;
 mod admission;
 mod admit;
@@ -34,5 +35,6 @@ mod support;
 mod tidy;
 mod tls;
 mod top;
+mod traces;
 mod upload;
 mod upstream;

@@ -14,6 +14,7 @@ mod resource;
 mod retries;
 mod scalar;
 mod server;
+mod traces;
 mod upstream;
 
 pub(super) use accounts::{
@@ -34,6 +35,7 @@ pub(super) use resource::{
 pub(super) use retries::Retries;
 pub(super) use scalar::{At, Named, NumberOr, OffOr, OneOrMany, Scalar, Secret, SecretList};
 pub(super) use server::{HeaderNames, Listener, Server, Tls};
+pub(super) use traces::Traces;
 pub(super) use upstream::{Balance, EjectionRules, HealthCheck, Protocol, Upstream};
 
 use schemars::JsonSchema;
@@ -53,10 +55,15 @@ pub(super) struct File {
     ///
     /// Default: listening on `127.0.0.1:9901`, without a token. Example: `{ address: "127.0.0.1:9901" }`.
     pub(super) admin: Option<Admin>,
-    /// One JSON object a request.
+    /// One line a request.
     ///
-    /// Default: to standard output. Example: `{ path: off }`.
+    /// Default: JSON, to standard output. Example: `{ path: off }`.
     pub(super) access_log: Option<AccessLog>,
+    /// Spans of requests, sent to a collector.
+    ///
+    /// Default: none. Example: `{ otlp: "http://127.0.0.1:4318", sample: 0.1 }`.
+    #[serde(default, deserialize_with = "present")]
+    pub(super) traces: Option<At<Traces>>,
     /// What `/metrics` tells beyond what it always does.
     ///
     /// Default: nothing more. Example: `{ accounts: 20 }`.

@@ -20,7 +20,7 @@ pub(in crate::config) struct Admin {
     pub(in crate::config) token: Option<At<Secret>>,
 }
 
-/// One JSON object a request.
+/// One line a request.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct AccessLog {
@@ -29,10 +29,17 @@ pub(in crate::config) struct AccessLog {
     /// Default: `stdout`. Example: `/var/log/tidegate/access.log`.
     #[schemars(extend("x-kind" = "file or word"))]
     pub(in crate::config) path: Option<At<Scalar>>,
-    /// How a line looks; only `json` is built.
+    /// How a line looks.
     ///
-    /// Default: `json`. Example: `json`.
-    pub(in crate::config) format: Option<At<LogFormat>>,
+    /// Default: `json`. Example: `human`.
+    pub(in crate::config) format: Option<LogFormat>,
+    /// How many of the successes are written: from 0 (none) to 1 (all). What was refused, failed (400 and above) or was cut short is
+    /// always written. A line that was chosen tells the share as `sample`, so that whoever counts lines can count it as `1 / sample`. Lines
+    /// are chosen by the trace's id while traces are on, else by the request's, so that every sidecar chooses the same.
+    ///
+    /// Default: `1`. Range: 0 to 1. Example: `0.01`.
+    #[schemars(extend("x-kind" = "number"))]
+    pub(in crate::config) sample: Option<At<Scalar>>,
 }
 
 /// What `/metrics` tells beyond what it always does.
@@ -53,7 +60,7 @@ pub(in crate::config) struct Metrics {
 pub(in crate::config) enum LogFormat {
     /// One JSON object.
     Json,
-    /// For reading. Not built yet.
+    /// Columns for people, in colour if the target is a terminal and `NO_COLOR` is not set.
     Human,
 }
 

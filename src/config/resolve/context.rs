@@ -128,6 +128,12 @@ impl<'a> Context<'a> {
             .ok()
     }
 
+    /// Whether colours are wanted where people look (<https://no-color.org>).
+    #[expect(clippy::unused_self, reason = "what is outside is asked by way of it")]
+    pub(in crate::config) fn may_colour(&self) -> bool {
+        source::secret_of_env("NO_COLOR").is_err()
+    }
+
     /// A secret, if it is there.
     pub(in crate::config) fn secret(&mut self, secret: &At<Secret>) -> Option<String> {
         let (read, hint) = match &secret.value {

@@ -17,6 +17,7 @@ mod resources;
 mod retries;
 mod server;
 mod sparing;
+mod traces;
 mod upstreams;
 
 pub(super) use context::Context;
@@ -34,9 +35,13 @@ use limits::Known;
 pub(super) fn resolve(cx: &mut Context<'_>, file: &File, path: &Path, hash: String) -> Config {
     not_supported(cx, file);
     let mut places = Places::default();
-    let server = server::server(cx, &file.server, &mut places);
+    let mut server = server::server(cx, &file.server, &mut places);
     let admin = server::admin(cx, file.admin.as_ref(), &server.listeners, &mut places);
     let access_log = server::access_log(cx, file.access_log.as_ref());
+    let traces = traces::traces(cx, file.traces.as_ref()).map(|(settings, share)| {
+        server.traces = Some(share);
+        settings
+    });
     let metrics = file.metrics.as_ref();
     let metrics_accounts = server::metrics_accounts(cx, metrics);
     let (upstreams, upstream_names) = upstreams::upstreams(cx, file, &mut places);
@@ -88,6 +93,7 @@ pub(super) fn resolve(cx: &mut Context<'_>, file: &File, path: &Path, hash: Stri
         server,
         admin,
         access_log,
+        traces,
         metrics_accounts,
         policy,
         upstreams,

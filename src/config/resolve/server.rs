@@ -10,10 +10,10 @@ use crate::admission::Registry;
 use crate::classify::TrustedProxies;
 use crate::config::Admin;
 use crate::config::diagnostic::Place;
-use crate::config::file::{self, At, LogFormat, Scalar};
+use crate::config::file::{self, At, Scalar};
 use crate::config::{Places, units};
 use crate::proxy::{Address, Certificate, Listener, Settings, Tls};
-use crate::telemetry::{LogSettings, LogTarget};
+use crate::telemetry::{LogFormat, LogSettings, LogTarget};
 
 const LISTENERS_MAX: usize = 64;
 const LIST_MAX: usize = 1_000;
@@ -82,6 +82,7 @@ pub(super) fn server(cx: &mut Context<'_>, server: &file::Server, places: &mut P
         trusted_proxies: trusted_proxies(cx, server.trusted_proxies.as_deref().unwrap_or_default()),
         concurrency_header,
         timeout_header,
+        traces: None,
         duration_header,
     }
 }
@@ -259,18 +260,16 @@ pub(super) fn admin(
     }
 }
 
-/// Where the access log goes.
+/// Where the access log goes, and what it looks like.
 pub(super) fn access_log(cx: &mut Context<'_>, section: Option<&file::AccessLog>) -> LogSettings {
-    if let Some(format) = section.and_then(|section| section.format.as_ref())
-        && format.value == LogFormat::Human
-    {
-        cx.error(
-            "not_supported",
-            format.place,
-            "the format `human` is not built yet",
-        )
-        .hint("write `json`, or leave `format` away");
-    }
+    let format = match section.and_then(|section| section.format) {
+        None | Some(file::LogFormat::Json) => LogFormat::Json,
+        Some(file::LogFormat::Human) => LogFormat::Human {
+            may_colour: cx.may_colour(),
+        },
+    };
+    let sample = section.and_then(|section| section.sample.as_ref());
+    let share = super::traces::share(cx, "sample", sample);
     let path = section.and_then(|section| section.path.as_ref());
     let target = match path.map(|path| path.value.0.as_str()) {
         None | Some("stdout") => LogTarget::Stdout,
@@ -282,7 +281,11 @@ pub(super) fn access_log(cx: &mut Context<'_>, section: Option<&file::AccessLog>
         cx.error("bad_value", path.place, "`path` is empty")
             .hint("a file, `stdout`, `stderr` or `off`");
     }
-    LogSettings { target }
+    LogSettings {
+        target,
+        format,
+        share,
+    }
 }
 
 /// How many accounts the metrics tell apart.

@@ -4,6 +4,7 @@
 //! nothing here sleeps for luck. The binary under test is `TIDEGATE_BIN`, or the one that cargo built.
 
 pub(crate) mod client;
+pub(crate) mod collector;
 pub(crate) mod h2;
 pub(crate) mod origin;
 pub(crate) mod sidecar;

@@ -1,0 +1,343 @@
+//! The place of one request in a trace (W3C Trace Context: `traceparent`, `tracestate`).
+//!
+//! Who began the trace decides whether it is recorded; the share decides for those that begin here. Upstream, the parent is the
+//! span of the gate's own request to it; where nothing is recorded no such span will be, so there the client's stays the
+//! parent. What is not well-formed begins a new trace, as the standard asks. Never allocates for what is not recorded.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use http::header::HOST;
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use super::super::share::Share;
+
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+
+/// The flag of a trace that is recorded.
+const SAMPLED: u8 = 1;
+/// The flag of a trace whose id is random in its last bits (level 2 of the standard); kept as it came.
+const RANDOM: u8 = 2;
+/// `00-`, 32 digits, `-`, 16 digits, `-`, 2 digits.
+const LENGTH: usize = 55;
+
+/// Where the request stands in its trace.
+#[derive(Debug)]
+pub struct Trace {
+    id: u128,
+    /// The client's span; 0 where the trace begins here.
+    parent: u64,
+    flags: u8,
+    /// The span of the gate's own request to the upstream.
+    upstream_span: u64,
+    /// Whether the client's fields are good as they came.
+    is_as_received: bool,
+    /// Of those that are recorded.
+    noted: Option<Box<Noted>>,
+}
+
+/// What spans tell and records do not.
+#[derive(Debug, Default)]
+pub(super) struct Noted {
+    /// As the client named the gate.
+    pub(super) host: Option<HeaderValue>,
+    /// What vendors keep beside the trace's id.
+    pub(super) state: Option<HeaderValue>,
+    /// Who asked, behind the proxies that are trusted.
+    pub(super) client: Option<IpAddr>,
+    pub(super) is_tls: bool,
+    /// When the limits had decided.
+    pub(super) decided: Option<Instant>,
+    /// When the request was sent on.
+    pub(super) sent: Option<Instant>,
+    /// To which endpoint.
+    pub(super) endpoint: Option<Arc<str>>,
+}
+
+impl Trace {
+    /// Joins the trace that a request came in, or begins one.
+    #[must_use]
+    pub fn join(head: &Parts, share: Share, is_tls: bool) -> Self {
+        let mut trace = match received(&head.headers) {
+            Some((id, parent, flags)) => Self {
+                id,
+                parent,
+                flags,
+                upstream_span: 0,
+                is_as_received: true,
+                noted: None,
+            },
+            None => Self::begin(share),
+        };
+        if trace.is_sampled() {
+            let authority = head.uri.authority();
+            let authority =
+                authority.and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
+            // Fields of a trace that is begun anew belong to another one.
+            let state = trace
+                .is_as_received
+                .then(|| head.headers.get(TRACESTATE).cloned());
+            trace.noted = Some(Box::new(Noted {
+                host: authority.or_else(|| head.headers.get(HOST).cloned()),
+                state: state.flatten(),
+                is_tls,
+                ..Noted::default()
+            }));
+            trace.upstream_span = fastrand::u64(1..);
+            trace.is_as_received = false;
+        }
+        trace
+    }
+
+    fn begin(share: Share) -> Self {
+        let id = fastrand::u128(1..);
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "the rule looks at the last bits"
+        )]
+        let is_sampled = share.takes(id as u64);
+        Self {
+            id,
+            parent: 0,
+            flags: if is_sampled { SAMPLED } else { 0 },
+            // A span that is not recorded; whoever comes next learns from it that nobody recorded.
+            upstream_span: if is_sampled { 0 } else { fastrand::u64(1..) },
+            is_as_received: false,
+            noted: None,
+        }
+    }
+
+    /// Whether it is recorded.
+    #[must_use]
+    pub fn is_sampled(&self) -> bool {
+        self.flags & SAMPLED != 0
+    }
+
+    /// The number by which shares choose.
+    #[must_use]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "the rule looks at the last bits"
+    )]
+    pub fn number(&self) -> u64 {
+        self.id as u64
+    }
+
+    /// Its id, as everybody writes it.
+    #[must_use]
+    pub fn id_text(&self) -> String {
+        format!("{:032x}", self.id)
+    }
+
+    /// The limits have decided about a request of that client.
+    pub fn decided(&mut self, client: impl FnOnce() -> Option<IpAddr>, now: Instant) {
+        if let Some(noted) = &mut self.noted {
+            noted.client = client();
+            noted.decided = Some(now);
+        }
+    }
+
+    /// The request is sent on, to that endpoint if there is one only.
+    pub fn sent(&mut self, endpoint: impl FnOnce() -> Option<Arc<str>>, now: Instant) {
+        if let Some(noted) = &mut self.noted {
+            noted.sent = Some(now);
+            noted.endpoint = endpoint();
+        }
+    }
+
+    /// That endpoint answered.
+    pub fn answered_by(&mut self, endpoint: &Arc<str>) {
+        if let Some(noted) = &mut self.noted {
+            noted.endpoint = Some(Arc::clone(endpoint));
+        }
+    }
+
+    /// Takes out of a head what [`write`](Self::write) puts anew, and what belongs to a trace that could not be read.
+    pub fn clear(&self, headers: &mut HeaderMap) {
+        if self.is_as_received {
+            return;
+        }
+        headers.remove(TRACEPARENT);
+        if self.parent == 0 {
+            headers.remove(TRACESTATE);
+        }
+    }
+
+    /// Writes `traceparent` with its line end, unless the client's is good as it came.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        if self.is_as_received {
+            return;
+        }
+        out.extend_from_slice(b"traceparent: 00-");
+        write_hex(out, &self.id.to_be_bytes());
+        out.push(b'-');
+        write_hex(out, &self.upstream_span.to_be_bytes());
+        out.push(b'-');
+        write_hex(out, &[self.flags]);
+        out.extend_from_slice(b"\r\n");
+    }
+
+    pub(super) fn id(&self) -> u128 {
+        self.id
+    }
+
+    pub(super) fn parent(&self) -> u64 {
+        self.parent
+    }
+
+    pub(super) fn flags(&self) -> u8 {
+        self.flags
+    }
+
+    pub(super) fn upstream_span(&self) -> u64 {
+        self.upstream_span
+    }
+
+    pub(super) fn noted(&self) -> Option<&Noted> {
+        self.noted.as_deref()
+    }
+}
+
+/// The trace's id, the client's span and the flags, if there is one such field and it is well-formed.
+fn received(headers: &HeaderMap) -> Option<(u128, u64, u8)> {
+    let mut values = headers.get_all(TRACEPARENT).iter();
+    let text = values.next()?.as_bytes();
+    if values.next().is_some() || text.len() < LENGTH {
+        return None;
+    }
+    let (known, later) = text.split_at(LENGTH);
+    let is_separated = [2, 35, 52].iter().all(|&at| known[at] == b'-');
+    let version = read_hex(&known[..2])?;
+    // Later versions may say more, behind a dash; 255 is none.
+    let is_length_right = if version == 0 {
+        later.is_empty()
+    } else {
+        later.first().is_none_or(|&byte| byte == b'-')
+    };
+    if !is_separated || version == 255 || !is_length_right {
+        return None;
+    }
+    let id = read_hex(&known[3..35])?;
+    let parent = u64::try_from(read_hex(&known[36..52])?).ok()?;
+    let flags = u8::try_from(read_hex(&known[53..])?).ok()?;
+    (id != 0 && parent != 0).then_some((id, parent, flags & (SAMPLED | RANDOM)))
+}
+
+/// Lower-case digits only, as the standard asks.
+fn read_hex(text: &[u8]) -> Option<u128> {
+    text.iter().try_fold(0u128, |number, &byte| {
+        let digit = match byte {
+            b'0'..=b'9' => byte - b'0',
+            b'a'..=b'f' => byte - b'a' + 10,
+            _ => return None,
+        };
+        Some(number << 4 | u128::from(digit))
+    })
+}
+
+fn write_hex(out: &mut Vec<u8>, bytes: &[u8]) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digits = bytes
+        .iter()
+        .flat_map(|byte| [byte >> 4, byte & 15].map(|digit| DIGITS[usize::from(digit)]));
+    out.extend(digits);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CLIENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
+    fn head(fields: &[(&str, &str)]) -> Parts {
+        let mut request = http::Request::builder();
+        for (name, value) in fields {
+            request = request.header(*name, *value);
+        }
+        request.body(()).unwrap().into_parts().0
+    }
+
+    /// What goes to the upstream of a request with these fields: all `traceparent`, and whether there is a `tracestate`.
+    fn sent(fields: &[(&str, &str)], share: Share) -> (Trace, Vec<String>, bool) {
+        let mut head = head(fields);
+        let trace = Trace::join(&head, share, false);
+        trace.clear(&mut head.headers);
+        let kept = head.headers.get_all(TRACEPARENT).iter();
+        let mut parents: Vec<_> = kept.map(|kept| kept.to_str().unwrap().to_owned()).collect();
+        let mut written = Vec::new();
+        trace.write(&mut written);
+        if let Some(written) = String::from_utf8(written)
+            .unwrap()
+            .strip_prefix("traceparent: ")
+        {
+            parents.push(written.trim_end().to_owned());
+        }
+        (trace, parents, head.headers.contains_key(TRACESTATE))
+    }
+
+    #[test]
+    fn a_trace_that_is_recorded_goes_on_with_another_parent() {
+        let fields = [("traceparent", CLIENT), ("tracestate", "a=1")];
+        let (trace, parents, has_state) = sent(&fields, Share::of(0.0));
+        assert!(trace.is_sampled() && has_state);
+        assert_eq!(trace.id_text(), "4bf92f3577b34da6a3ce929d0e0e4736");
+        assert_eq!(parents.len(), 1);
+        assert!(parents[0].starts_with("00-4bf92f3577b34da6a3ce929d0e0e4736-"));
+        assert!(parents[0].ends_with("-01") && parents[0] != CLIENT);
+    }
+
+    #[test]
+    fn a_trace_that_is_not_recorded_goes_on_as_it_came() {
+        let client = CLIENT.replace("-01", "-00");
+        let fields = [("traceparent", &*client), ("tracestate", "a=1")];
+        let (trace, parents, has_state) = sent(&fields, Share::ALL);
+        assert!(!trace.is_sampled() && has_state && trace.noted().is_none());
+        assert_eq!(parents, [client]);
+    }
+
+    #[test]
+    fn without_a_trace_one_begins_and_the_share_decides() {
+        for (share, flags) in [(Share::ALL, "-01"), (Share::of(0.0), "-00")] {
+            let (trace, parents, _) = sent(&[], share);
+            assert_eq!(parents.len(), 1);
+            assert!(parents[0].ends_with(flags), "{parents:?}");
+            let read = received(&head(&[("traceparent", &parents[0])]).headers);
+            assert_eq!(read, Some((trace.id, trace.upstream_span, trace.flags)));
+        }
+    }
+
+    #[test]
+    fn what_is_not_well_formed_begins_a_trace_without_the_others_state() {
+        let wrong = [
+            "",
+            "00",
+            "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01",
+            "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-more",
+            "01-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01more",
+            "00_4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e473-600f067aa0ba902b7-01",
+        ];
+        for text in wrong {
+            let fields = [("traceparent", text), ("tracestate", "a=1")];
+            let (_, parents, has_state) = sent(&fields, Share::of(0.0));
+            assert!(!has_state && parents.len() == 1, "{text}: {parents:?}");
+            assert!(received(&head(&[("traceparent", &parents[0])]).headers).is_some());
+        }
+        let twice = [("traceparent", CLIENT), ("traceparent", CLIENT)];
+        assert_eq!(received(&head(&twice).headers), None);
+    }
+
+    #[test]
+    fn a_later_version_is_read_as_far_as_it_is_known() {
+        let later = "cc-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-03-more";
+        let (trace, parents, _) = sent(&[("traceparent", later)], Share::of(0.0));
+        assert!(trace.is_sampled());
+        assert!(parents[0].starts_with("00-") && parents[0].ends_with("-03"));
+    }
+}
