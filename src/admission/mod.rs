@@ -13,6 +13,7 @@ mod class;
 mod cost;
 mod due;
 mod early;
+mod episode;
 mod fairness;
 mod flows;
 mod hold;
@@ -49,6 +50,7 @@ pub use class::{
 };
 pub use cost::{Cost, LearnedCost};
 pub use early::EarlyUse;
+pub use episode::{Episodes, Met, Onset};
 pub use key::{Dimension, Label};
 pub use ladder::{Ladder, Order, Overage, Queue, Slow, Step};
 pub use lease::{LeaseId, LeaseTerms, LeaseView, Leases};

@@ -6,6 +6,7 @@
 
 mod checks;
 mod mount;
+mod notify;
 mod operations;
 mod overrides;
 mod reload;
@@ -22,6 +23,7 @@ use pingora_core::services::background::background_service;
 use serde_json::Value;
 use tokio::sync::Notify;
 
+use notify::{Notifier, Notifying};
 use supervisor::Supervisor;
 use timekeeper::Timekeeper;
 
@@ -86,6 +88,7 @@ struct Inner {
     applied: Notify,
     presence: Arc<Presence>,
     views: admin::Views,
+    notifier: Notifier,
 }
 
 /// What only reloads and readers of the configuration touch.
@@ -147,6 +150,8 @@ impl App {
         let log = gate.log.open(&config.access_log, clock);
         log.map_err(StartError::system("cannot open the access log"))?;
         let stopper = Stopper::new();
+        let notifier = Notifier::default();
+        notifier.follow(config.notify.as_ref(), &gate);
         let inner = Arc::new(Inner {
             stopper: stopper.clone(),
             admin_address: admin.address.clone(),
@@ -165,6 +170,7 @@ impl App {
             applied: Notify::new(),
             presence: Arc::clone(&presence),
             views: admin::Views::default(),
+            notifier,
             gate: Arc::clone(&gate),
         });
         presence.guard(Arc::new(mount::Doorway(Arc::clone(&gate))));
@@ -188,6 +194,8 @@ impl App {
         server.add(background_service("presence", ticking));
         let timekeeper = Timekeeper(Arc::clone(&inner.gate));
         server.add(background_service("timekeeper", timekeeper));
+        let notifying = Notifying(Arc::clone(inner));
+        server.add(background_service("notifier", notifying));
         let spawned = server.spawn(inner.stopper.clone());
         spawned.map_err(StartError::system("cannot start a thread"))
     }

@@ -163,6 +163,7 @@ impl Operations for Inner {
             overrides: self.count_overrides(),
             accounts: self.largest_accounts(),
             event_streams: self.views.streams(),
+            notifications: self.notifications(),
             upstreams: upstreams.collect(),
             adaptive: generation.policy.adaptive().collect(),
             presence: self
@@ -218,6 +219,12 @@ impl Operations for Inner {
 }
 
 impl Inner {
+    /// Notifications that were delivered, failed and dropped.
+    fn notifications(&self) -> (u64, u64, u64) {
+        let (delivered, failed) = self.notifier.stats.totals();
+        (delivered, failed, self.gate.registry.episodes.dropped())
+    }
+
     /// The accounts that the metrics tell apart, if they do.
     fn largest_accounts(&self) -> Option<Vec<AccountUse>> {
         let top = self.state.lock().running.metrics_accounts?;

@@ -126,6 +126,12 @@ impl Config {
 }
 
 impl Origin {
+    /// Where a limit stands, by its place among all.
+    #[must_use]
+    pub fn limit_line(&self, index: usize) -> Option<Line> {
+        self.line(&self.limit_lines, index)
+    }
+
     fn line(&self, lines: &[usize], index: usize) -> Option<Line> {
         let line = lines.get(index).copied().filter(|&line| line > 0)?;
         let text = Source::new(&self.file, &self.text)

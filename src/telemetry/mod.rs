@@ -11,6 +11,7 @@ mod hangup;
 mod live;
 mod metrics;
 pub mod names;
+mod notify;
 mod presence;
 mod record;
 
@@ -20,6 +21,7 @@ pub use collector::{Sources, UpstreamHealth, exposition};
 pub use hangup::Hangup;
 pub use live::{Entered, Live, Request, RequestId, State};
 pub use metrics::{DecisionWord, GateStats, ReloadResult, ResourceStats, ResourceTable, Totals};
+pub use notify::NotifyStats;
 pub use presence::{
     CallEnd, CallPhase, EditResult, PresenceStats, PresenceUse, WebhookKind, WebhookOutcome,
 };

@@ -12,6 +12,7 @@ mod guaranteed;
 mod ladder;
 mod limits;
 mod max;
+mod notify;
 mod presence;
 mod resources;
 mod retries;
@@ -20,6 +21,7 @@ mod sparing;
 mod upstreams;
 
 pub(super) use context::Context;
+pub use notify::NotifySettings;
 pub(super) use resources::OTHER;
 
 use std::path::{Path, PathBuf};
@@ -39,6 +41,7 @@ pub(super) fn resolve(cx: &mut Context<'_>, file: &File, path: &Path, hash: Stri
     let access_log = server::access_log(cx, file.access_log.as_ref());
     let metrics = file.metrics.as_ref();
     let metrics_accounts = server::metrics_accounts(cx, metrics);
+    let notify = notify::notify(cx, file.notify.as_ref());
     let (upstreams, upstream_names) = upstreams::upstreams(cx, file, &mut places);
     let default = upstreams::default_upstream(
         cx,
@@ -89,6 +92,7 @@ pub(super) fn resolve(cx: &mut Context<'_>, file: &File, path: &Path, hash: Stri
         admin,
         access_log,
         metrics_accounts,
+        notify,
         policy,
         upstreams,
         presence,
@@ -126,11 +130,6 @@ fn policy_group((group, &weight): (&classify::Group, &u32)) -> PolicyGroup {
 }
 
 fn not_supported(cx: &mut Context<'_>, file: &File) {
-    cx.not_supported(
-        file.notify.as_ref(),
-        "notify",
-        "telling others about limits is",
-    );
     cx.not_supported(
         file.stores.as_ref(),
         "stores",

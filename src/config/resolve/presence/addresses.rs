@@ -22,7 +22,8 @@ pub(super) fn is_url(cx: &mut Context<'_>, url: &At<String>) -> bool {
     false
 }
 
-fn url_fault(text: &str) -> Option<&'static str> {
+/// What is wrong with an address that is posted to.
+pub(in crate::config::resolve) fn url_fault(text: &str) -> Option<&'static str> {
     // The parser forgets a fragment.
     if text.contains('#') {
         return Some("has a fragment, which is never sent");

@@ -11,6 +11,8 @@ mod scripts;
 #[cfg(test)]
 mod tests;
 
+pub(super) use accounts::weak;
+pub(super) use addresses::url_fault;
 pub(super) use calls::reroutes;
 
 use std::time::Duration;
