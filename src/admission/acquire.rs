@@ -54,7 +54,7 @@ pub(super) struct Terms<'a> {
 
 impl Terms<'_> {
     #[inline]
-    fn applies(&self, limit: &Limit, class: &Class) -> bool {
+    pub(super) fn applies(&self, limit: &Limit, class: &Class) -> bool {
         limit.counts(class)
             && self
                 .ask

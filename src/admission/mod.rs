@@ -16,6 +16,7 @@ mod early;
 mod episode;
 mod fairness;
 mod flows;
+mod forecast;
 mod hold;
 mod join;
 mod key;
@@ -51,6 +52,7 @@ pub use class::{
 pub use cost::{Cost, LearnedCost};
 pub use early::EarlyUse;
 pub use episode::{Episodes, Met, Onset};
+pub use forecast::{Foreseen, Standing, Verdict};
 pub use key::{Dimension, Label};
 pub use ladder::{Ladder, Order, Overage, Queue, Slow, Step};
 pub use lease::{LeaseId, LeaseTerms, LeaseView, Leases};

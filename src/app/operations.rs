@@ -211,9 +211,14 @@ impl Operations for Inner {
             trusted,
         };
         let origin = self.state.lock().rules_origin.clone();
-        let (rules, policy) = (&generation.rules, &generation.policy);
-        Ok(json!(config::explain::explain(
-            &origin, rules, policy, &head, &peer
+        let rules = &generation.rules;
+        let running = config::explain::Running {
+            registry: &self.gate.registry,
+            policy: &generation.policy,
+            now: self.now(),
+        };
+        Ok(json!(config::explain::explain_now(
+            &origin, rules, &running, &head, &peer
         )))
     }
 }

@@ -1,14 +1,14 @@
 //! A client of the admin API, for commands that look at a running gate.
 //!
-//! One connection a call, each call within a few seconds and with an answer of bounded length. Only reads, never follows where
+//! One connection a call, each call within a few seconds and with an answer of bounded length. Only reads and asks, never follows where
 //! an answer points to, and says of each failure what was tried, where, and the way out. Never prints the token.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, StatusCode, header};
-use http_body_util::{BodyExt as _, Empty, Limited};
+use http::{HeaderValue, Method, Request, StatusCode, header};
+use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
@@ -31,6 +31,26 @@ pub(super) struct Gate {
     /// Its `admin.token`; better in the environment, since others see command lines
     #[arg(long, value_name = "TOKEN", env = "TIDEGATE_ADMIN_TOKEN", hide_env_values = true, value_parser = parse_token)]
     token: Option<Token>,
+}
+
+/// The same where a gate need not be running.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub(super) struct MaybeGate {
+    /// Ask the running gate whose admin API listens there (`admin.address`: IP or name and port, or unix:/path), instead of a file
+    #[arg(long = "admin", value_name = "ADDRESS", value_parser = parse_address)]
+    address: Option<Address>,
+    /// Its `admin.token`; better in the environment, since others see command lines
+    #[arg(long, value_name = "TOKEN", env = "TIDEGATE_ADMIN_TOKEN", hide_env_values = true, value_parser = parse_token)]
+    token: Option<Token>,
+}
+
+impl MaybeGate {
+    /// The gate, if one is named.
+    pub(super) fn gate(&self) -> Option<Gate> {
+        let address = self.address.clone()?;
+        let token = self.token.clone();
+        Some(Gate { address, token })
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,6 +109,9 @@ pub(super) enum CallError {
     /// It wants a token, or another one.
     #[error("the gate at {0} refuses to tell ({1}): {2}")]
     Refused(String, StatusCode, &'static str),
+    /// It does not take what was asked.
+    #[error("the gate at {0} does not take this: {1}")]
+    Wrong(String, String),
     /// Whatever listens there is something else.
     #[error(
         "what listens at {0} is no admin API of a Tidegate that this program knows: {1}; say with --admin where that is (`admin.address` of its configuration)"
@@ -104,7 +127,26 @@ impl Gate {
 
     /// Asks one call of the admin API.
     pub(super) async fn read<T: DeserializeOwned>(&self, path: &str) -> Result<T, CallError> {
-        let call = tokio::time::timeout(CALL_TIMEOUT, self.call(path)).await;
+        self.told(Method::GET, path, Bytes::new()).await
+    }
+
+    /// Asks one call that has a question in its body, and changes nothing.
+    pub(super) async fn ask<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        question: &serde_json::Value,
+    ) -> Result<T, CallError> {
+        self.told(Method::POST, path, Bytes::from(question.to_string()))
+            .await
+    }
+
+    async fn told<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<T, CallError> {
+        let call = tokio::time::timeout(CALL_TIMEOUT, self.call(method, path, body)).await;
         let (status, body) = call.map_err(|_| {
             let late = format!("none within {} s", CALL_TIMEOUT.as_secs());
             CallError::Broke(self.address(), late.into())
@@ -120,25 +162,46 @@ impl Gate {
                 };
                 Err(CallError::Refused(self.address(), status, way_out))
             }
+            StatusCode::BAD_REQUEST => {
+                let told: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
+                let detail = told["detail"].as_str().unwrap_or("it says no more");
+                Err(CallError::Wrong(self.address(), detail.to_owned()))
+            }
             other => Err(stranger(format!("it answers {other} to {path}"))),
         }
     }
 
-    async fn call(&self, path: &str) -> Result<(StatusCode, Bytes), CallError> {
+    async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<(StatusCode, Bytes), CallError> {
         let unreachable = |error| CallError::Unreachable(self.address(), error);
+        let request = Request::builder().method(method).uri(path);
+        let mut request = request.header(header::HOST, "localhost");
+        if let Some(Token(token)) = &self.token {
+            request = request.header(header::AUTHORIZATION, token);
+        }
+        let request = request.body(Full::new(body));
+        let request = request.map_err(|error| CallError::Broke(self.address(), error.into()))?;
         match &self.address {
             Address::Tcp(address) => {
                 let stream = TcpStream::connect(address).await.map_err(unreachable)?;
-                self.exchange(stream, path).await
+                self.exchange(stream, request).await
             }
             Address::Unix(socket) => {
                 let stream = UnixStream::connect(socket).await.map_err(unreachable)?;
-                self.exchange(stream, path).await
+                self.exchange(stream, request).await
             }
         }
     }
 
-    async fn exchange<S>(&self, stream: S, path: &str) -> Result<(StatusCode, Bytes), CallError>
+    async fn exchange<S>(
+        &self,
+        stream: S,
+        request: Request<Full<Bytes>>,
+    ) -> Result<(StatusCode, Bytes), CallError>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -155,12 +218,6 @@ impl Gate {
             .map_err(not_http)?;
         // What breaks the connection, the call hears too.
         let connection = tokio::spawn(async move { drop(connection.await) });
-        let mut request = Request::get(path).header(header::HOST, "localhost");
-        if let Some(Token(token)) = &self.token {
-            request = request.header(header::AUTHORIZATION, token);
-        }
-        let request = request.body(Empty::<Bytes>::new());
-        let request = request.map_err(|error| broke(error.into()))?;
         let answer = sender.send_request(request).await.map_err(not_http)?;
         let status = answer.status();
         let body = Limited::new(answer.into_body(), ANSWER_MAX).collect().await;

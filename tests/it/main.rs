@@ -15,6 +15,7 @@ mod docs;
 mod drain;
 mod early;
 mod endpoints;
+mod explain;
 mod headers;
 mod keys;
 mod leak;
