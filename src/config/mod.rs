@@ -123,6 +123,8 @@ struct Places {
     /// Of those in front of `other`.
     resources: Vec<Place>,
     identify: Vec<Place>,
+    /// Of a network of trusted proxies that holds every address.
+    trusts_everyone: Option<Place>,
     limits: Vec<Place>,
     /// Of the limits of each candidate.
     candidates: Vec<Vec<Place>>,
