@@ -14,6 +14,7 @@ use smallvec::SmallVec;
 use super::ask::Ask;
 use super::cell::{Cell, Take};
 use super::class::Class;
+use super::episode::Met;
 use super::key::Lookup;
 use super::ladder::Step;
 use super::limit::{Counting, Limit};
@@ -53,7 +54,7 @@ pub(super) struct Terms<'a> {
 
 impl Terms<'_> {
     #[inline]
-    fn applies(&self, limit: &Limit, class: &Class) -> bool {
+    pub(super) fn applies(&self, limit: &Limit, class: &Class) -> bool {
         limit.counts(class)
             && self
                 .ask
@@ -122,7 +123,7 @@ impl Registry {
                 if limit.settings.ladder.steps().is_empty() {
                     self.serve_all(&full);
                     let reason = Reason::LimitReached;
-                    return Decision::Reject(self.rejection(policy, class, &full, reason));
+                    return Decision::Reject(self.rejection(policy, class, &full, reason, now));
                 }
                 self.walk(Ask::new(policy, class, client_deadline(), now), full, now)
             }
@@ -187,7 +188,9 @@ impl Registry {
                 }
                 Step::Reject { .. } => {
                     let reason = ask.reason(limit);
-                    return Decision::Reject(self.rejection(&policy, &ask.class, &full, reason));
+                    return Decision::Reject(
+                        self.rejection(&policy, &ask.class, &full, reason, now),
+                    );
                 }
             }
             // One that has not waited came under the limits of the moment.
@@ -257,7 +260,7 @@ impl Registry {
                         permit.is_to_teach(limit, class, taken);
                     }
                     if terms.ask.is_some_and(|ask| !ask.raised.is_empty()) {
-                        note_overage(&mut permit, limit, class, terms, taken);
+                        self.note_overage(&mut permit, policy, (limit, class), terms, taken);
                     }
                 }
                 Err((in_flight, cell)) => {
@@ -411,9 +414,13 @@ impl Registry {
         class: &Class,
         full: &Full,
         reason: Reason,
+        now: Instant,
     ) -> Box<Rejection> {
         let limit = &policy.limits[usize::from(full.index)];
         limit.real.scope.refused.fetch_add(1, Ordering::Relaxed);
+        let (numbers, met) = ((full.max, full.in_flight), || Met::Refused(reason));
+        self.episodes
+            .meet(policy, (limit, class), numbers, met, now);
         let waiting = full.cell.as_ref().map_or(0, |cell| cell.count.waiting());
         // Places come free at in_flight / hold a second; a closed limit or one without history says nothing.
         let missing = (f64::from(full.in_flight) + f64::from(class.cost) - f64::from(full.max))
@@ -437,6 +444,29 @@ impl Registry {
         })
     }
 
+    /// A place above the limit's own maximum carries the mark of the step that allowed it.
+    fn note_overage(
+        &self,
+        permit: &mut Permit,
+        policy: &Policy,
+        (limit, class): (&Limit, &Class),
+        terms: &Terms<'_>,
+        taken: u32,
+    ) {
+        let overage = terms.ask.and_then(|ask| ask.overage(limit));
+        let cell = permit.cells.last().map(Arc::as_ref);
+        let max = limit.max_of(class, cell);
+        let Some(overage) = overage.filter(|_| taken > max) else {
+            return;
+        };
+        let mark = || Arc::clone(&overage.mark);
+        permit.story.get_or_insert_default().mark = Some(mark());
+        let (numbers, met) = ((max, taken), || Met::Marked(mark()));
+        let now = permit.taken_at;
+        self.episodes
+            .meet(policy, (limit, class), numbers, met, now);
+    }
+
     fn serve_all(&self, full: &Full) {
         for cell in &full.awaited {
             self.serve(Arc::clone(cell), None);
@@ -449,16 +479,6 @@ fn free_in(cell: Option<&Cell>, cost: u32, max: u32, now: Instant) -> Option<Dur
     let (cell, tally) = (cell?, cell?.tally.as_ref()?);
     let ahead = cell.count.waiting();
     Some(tally.free_in(cost.saturating_add(ahead), max, now))
-}
-
-/// A place above the limit's own maximum carries the mark of the step that allowed it.
-fn note_overage(permit: &mut Permit, limit: &Limit, class: &Class, terms: &Terms<'_>, taken: u32) {
-    let overage = terms.ask.and_then(|ask| ask.overage(limit));
-    let cell = permit.cells.last().map(Arc::as_ref);
-    let max = limit.max_of(class, cell);
-    if let Some(overage) = overage.filter(|_| taken > max) {
-        permit.story.get_or_insert_default().mark = Some(Arc::clone(&overage.mark));
-    }
 }
 
 /// What became of a request, with what its permit knows already.

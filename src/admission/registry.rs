@@ -18,6 +18,7 @@ use smallvec::SmallVec;
 
 use super::cell::{Cell, Count};
 use super::class::{AccountName, Class};
+use super::episode::Episodes;
 use super::hold::Scope;
 use super::key::{Dimension, Lookup};
 use super::limit::{Counting, Limit};
@@ -46,6 +47,8 @@ pub struct Registry {
     pub(super) accounts: Counting,
     /// Those who wait.
     pub(super) room: Room,
+    /// Who met which limit of late, for those who want to be told.
+    pub episodes: Episodes,
 }
 
 /// Two cache lines apart, so that one shard's lock does not slow its neighbour's.
@@ -76,6 +79,7 @@ impl Registry {
                 only: None,
             },
             room: Room::default(),
+            episodes: Episodes::default(),
         })
     }
 

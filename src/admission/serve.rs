@@ -223,10 +223,10 @@ impl Registry {
             Step::Reject { .. } => {
                 let reason = ask.reason(limit);
                 // What was lent to others is no part of the limit.
-                let usual = || ask.max_of(limit, full.cell.as_deref());
                 let budget = self.budget(&policy, limit, &ask.class);
-                full.max = budget.unwrap_or_else(usual);
-                Turn::Reject(self.rejection(&policy, &ask.class, &full, reason))
+                full.max = budget.unwrap_or_else(|| ask.max_of(limit, full.cell.as_deref()));
+                let now = state.time(ask.arrived);
+                Turn::Reject(self.rejection(&policy, &ask.class, &full, reason, now))
             }
             Step::Slow(_) | Step::Reroute(_) | Step::Admit(_) => Turn::Resume(ask),
         };

@@ -7,6 +7,7 @@
 mod checks;
 mod exporter;
 mod mount;
+mod notify;
 mod operations;
 mod overrides;
 mod reload;
@@ -24,6 +25,7 @@ use serde_json::Value;
 use tokio::sync::Notify;
 
 use exporter::{Exporter, Exporting};
+use notify::{Notifier, Notifying};
 use supervisor::Supervisor;
 use timekeeper::Timekeeper;
 
@@ -89,6 +91,7 @@ struct Inner {
     presence: Arc<Presence>,
     exporter: Arc<Exporter>,
     views: admin::Views,
+    notifier: Notifier,
 }
 
 /// What only reloads and readers of the configuration touch.
@@ -151,6 +154,8 @@ impl App {
         log.map_err(StartError::system("cannot open the access log"))?;
         let exporter = Arc::new(Exporter::new(Arc::clone(&gate), config.traces.clone()));
         let stopper = Stopper::new();
+        let notifier = Notifier::default();
+        notifier.follow(config.notify.as_ref(), &gate);
         let inner = Arc::new(Inner {
             stopper: stopper.clone(),
             admin_address: admin.address.clone(),
@@ -170,6 +175,7 @@ impl App {
             presence: Arc::clone(&presence),
             exporter,
             views: admin::Views::default(),
+            notifier,
             gate: Arc::clone(&gate),
         });
         presence.guard(Arc::new(mount::Doorway(Arc::clone(&gate))));
@@ -195,6 +201,8 @@ impl App {
         server.add(background_service("timekeeper", timekeeper));
         let exporting = Exporting(Arc::clone(&inner.exporter));
         server.add(background_service("traces", exporting));
+        let notifying = Notifying(Arc::clone(inner));
+        server.add(background_service("notifier", notifying));
         let spawned = server.spawn(inner.stopper.clone());
         spawned.map_err(StartError::system("cannot start a thread"))
     }

@@ -164,6 +164,7 @@ impl Operations for Inner {
             overrides: self.count_overrides(),
             accounts: self.largest_accounts(),
             event_streams: self.views.streams(),
+            notifications: self.notifications(),
             upstreams: upstreams.collect(),
             adaptive: generation.policy.adaptive().collect(),
             presence: self
@@ -211,14 +212,25 @@ impl Operations for Inner {
             trusted,
         };
         let origin = self.state.lock().rules_origin.clone();
-        let (rules, policy) = (&generation.rules, &generation.policy);
-        Ok(json!(config::explain::explain(
-            &origin, rules, policy, &head, &peer
+        let rules = &generation.rules;
+        let running = config::explain::Running {
+            registry: &self.gate.registry,
+            policy: &generation.policy,
+            now: self.now(),
+        };
+        Ok(json!(config::explain::explain_now(
+            &origin, rules, &running, &head, &peer
         )))
     }
 }
 
 impl Inner {
+    /// Notifications that were delivered, failed and dropped.
+    fn notifications(&self) -> (u64, u64, u64) {
+        let (delivered, failed) = self.notifier.stats.totals();
+        (delivered, failed, self.gate.registry.episodes.dropped())
+    }
+
     /// The accounts that the metrics tell apart, if they do.
     fn largest_accounts(&self) -> Option<Vec<AccountUse>> {
         let top = self.state.lock().running.metrics_accounts?;

@@ -104,6 +104,7 @@ impl Inner {
         self.exporter.configure(config.traces.clone());
         self.gate.apply(generation);
         self.applied.notify_one();
+        self.notifier.follow(config.notify.as_ref(), &self.gate);
         self.admin.store(Arc::new(admin_settings(&config)));
         let mut warnings: Vec<Value> = config.warnings.iter().map(|found| json!(found)).collect();
         warnings.extend(fresh.iter().map(|name| {

@@ -35,6 +35,26 @@ pub(super) struct Gate {
     token: Option<Token>,
 }
 
+/// The same where a gate need not be running.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub(super) struct MaybeGate {
+    /// Ask the running gate whose admin API listens there (`admin.address`: IP or name and port, or unix:/path), instead of a file
+    #[arg(long = "admin", value_name = "ADDRESS", value_parser = parse_address)]
+    address: Option<Address>,
+    /// Its `admin.token`; better in the environment, since others see command lines
+    #[arg(long, value_name = "TOKEN", env = "TIDEGATE_ADMIN_TOKEN", hide_env_values = true, value_parser = parse_token)]
+    token: Option<Token>,
+}
+
+impl MaybeGate {
+    /// The gate, if one is named.
+    pub(super) fn gate(&self) -> Option<Gate> {
+        let address = self.address.clone()?;
+        let token = self.token.clone();
+        Some(Gate { address, token })
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Address {
     /// A name or an IP address, and a port.
@@ -109,12 +129,32 @@ impl Gate {
 
     /// Asks for something to look at.
     pub(super) async fn read<T: DeserializeOwned>(&self, path: &str) -> Result<T, CallError> {
-        let (status, body) = self.ask(Method::GET, path, None).await?;
-        if status != StatusCode::OK {
-            return Err(self.stranger(format!("it answers {status} to {path}")));
+        self.told(Method::GET, path, None).await
+    }
+
+    /// Asks what takes a body to ask, and changes nothing.
+    pub(super) async fn question<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        question: &Value,
+    ) -> Result<T, CallError> {
+        self.told(Method::POST, path, Some(question)).await
+    }
+
+    async fn told<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<T, CallError> {
+        let (status, body) = self.ask(method, path, body).await?;
+        match status {
+            StatusCode::OK => serde_json::from_slice(&body).map_err(|error| {
+                self.stranger(format!("its {path} says something else ({error})"))
+            }),
+            StatusCode::BAD_REQUEST => Err(self.declined(path, status, &body)),
+            _ => Err(self.stranger(format!("it answers {status} to {path}"))),
         }
-        serde_json::from_slice(&body)
-            .map_err(|error| self.stranger(format!("its {path} says something else ({error})")))
     }
 
     /// Has it change something. Never repeated: whoever asked looks again, and decides.
@@ -128,10 +168,14 @@ impl Gate {
         if status.is_success() {
             return Ok(());
         }
-        Err(match serde_json::from_slice(&body) {
+        Err(self.declined(path, status, &body))
+    }
+
+    fn declined(&self, path: &str, status: StatusCode, body: &[u8]) -> CallError {
+        match serde_json::from_slice(body) {
             Ok(Problem { detail }) => CallError::Declined(self.address(), status, detail),
             Err(_) => self.stranger(format!("it answers {status} to {path}")),
-        })
+        }
     }
 
     fn stranger(&self, what: String) -> CallError {

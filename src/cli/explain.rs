@@ -1,17 +1,22 @@
 //! `tidegate explain`: how a request would be treated, and by which lines of the configuration.
 //!
-//! Never sends anything, and never says whether there is a place: that depends on what is in flight.
+//! Explains a file, or asks a running gate, which also knows how full its limits are and what would become of the request at this
+//! moment. Never sends the request itself, and never prints a credential.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Method, Request, Uri};
 
+use super::client::{Gate, MaybeGate};
 use crate::admission::Policy;
 use crate::classify::{Peer, Rules};
+use crate::config::explain::Explanation;
 use crate::config::{self, Secrets};
 
 /// The request that is asked about.
@@ -20,6 +25,9 @@ pub struct Args {
     /// The configuration.
     #[arg(short, long, env = "TIDEGATE_CONFIG", default_value = "tidegate.yaml")]
     pub config: PathBuf,
+    /// The gate that is asked instead.
+    #[command(flatten)]
+    gate: MaybeGate,
     /// Its method.
     #[arg(short = 'X', long = "request", default_value = "GET")]
     pub method: Method,
@@ -39,6 +47,9 @@ pub struct Args {
 
 /// Explains the request; fails with the findings if the configuration has errors.
 pub fn run(args: &Args, out: &mut impl Write, err: &mut impl Write) -> anyhow::Result<ExitCode> {
+    if let Some(gate) = args.gate.gate() {
+        return print(args, &ask(&gate, args)?, out);
+    }
     let config = match config::load(&args.config, Secrets::Optional) {
         Ok(config) => config,
         Err(report) => {
@@ -57,13 +68,42 @@ pub fn run(args: &Args, out: &mut impl Write, err: &mut impl Write) -> anyhow::R
     let policy = Policy::new(config.policy, None);
     let rules = Rules::new(config.rules);
     let explanation = config::explain::explain(&origin, &rules, &policy, &head, &peer);
+    print(args, &explanation, out)
+}
+
+fn print(args: &Args, explanation: &Explanation, out: &mut impl Write) -> anyhow::Result<ExitCode> {
     if args.json {
-        serde_json::to_writer_pretty(&mut *out, &explanation)?;
+        serde_json::to_writer_pretty(&mut *out, explanation)?;
         writeln!(out)?;
     } else {
         write!(out, "{explanation}")?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Asks a running gate about the request.
+fn ask(gate: &Gate, args: &Args) -> anyhow::Result<Explanation> {
+    let mut headers = BTreeMap::<&str, String>::new();
+    for (name, value) in &args.headers {
+        let value = value.to_str().with_context(|| {
+            format!("the value of `{name}` is not plain ASCII, which the admin API cannot be asked about")
+        })?;
+        // Several fields of one name mean the same as one with all values.
+        headers
+            .entry(name.as_str())
+            .and_modify(|known| *known = format!("{known}, {value}"))
+            .or_insert_with(|| value.to_owned());
+    }
+    let question = serde_json::json!({
+        "method": args.method.as_str(),
+        "path": args.path.to_string(),
+        "headers": headers,
+        "client": args.from,
+    });
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    Ok(runtime.block_on(gate.question("/v1/explain", &question))?)
 }
 
 /// Reads a header as curl takes it.
@@ -103,6 +143,7 @@ mod tests {
     #[test]
     fn a_request_is_explained_on_the_terminal() {
         let args = Args {
+            gate: MaybeGate::default(),
             config: std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("config.example.yaml"),
             method: Method::POST,
             headers: vec![header("Authorization: Basic QUNfR09MRDp4").unwrap()],

@@ -34,6 +34,8 @@ pub use stamp::Stamp;
 use diagnostic::{Place, Source};
 use resolve::Context;
 
+pub use resolve::NotifySettings;
+
 /// Whether secrets and files beside the configuration must be there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Secrets {
@@ -75,6 +77,8 @@ pub struct Config {
     pub traces: Option<TraceSettings>,
     /// How many accounts the metrics tell apart, if they do.
     pub metrics_accounts: Option<usize>,
+    /// Who is told when an account meets a limit, if anybody.
+    pub notify: Option<NotifySettings>,
     /// In the order of their ids.
     pub upstreams: Vec<proxy::UpstreamSettings>,
     /// The plugin, if there is a section for it. Resources that mount it have the upstream behind the last of `upstreams`.
@@ -121,6 +125,8 @@ struct Places {
     /// Of those in front of `other`.
     resources: Vec<Place>,
     identify: Vec<Place>,
+    /// Of a network of trusted proxies that holds every address.
+    trusts_everyone: Option<Place>,
     limits: Vec<Place>,
     /// Of the limits of each candidate.
     candidates: Vec<Vec<Place>>,

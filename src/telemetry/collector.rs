@@ -49,6 +49,8 @@ pub struct Sources<'a> {
     pub accounts: Option<Vec<AccountUse>>,
     /// Event streams of the admin API that are open.
     pub event_streams: usize,
+    /// Notifications that were delivered, failed and dropped.
+    pub notifications: (u64, u64, u64),
     /// Upstreams and their endpoints, as far as can be counted on them.
     pub upstreams: Vec<UpstreamHealth>,
     /// What adaptive limits know.
@@ -143,6 +145,7 @@ fn families(sources: &Sources<'_>) -> Vec<MetricFamily> {
             vec![gauge(&[], float(sources.event_streams as u64))],
         ),
     ]);
+    families.push(notifications(sources.notifications));
     if let Some(largest) = &sources.accounts {
         families.push(accounts(largest, sources.snapshot.in_flight));
     }
@@ -150,6 +153,16 @@ fn families(sources: &Sources<'_>) -> Vec<MetricFamily> {
         families.extend(presence(stats, now));
     }
     families
+}
+
+fn notifications((delivered, failed, dropped): (u64, u64, u64)) -> MetricFamily {
+    let results = [
+        ("delivered", delivered),
+        ("failed", failed),
+        ("dropped", dropped),
+    ];
+    let metrics = results.map(|(result, count)| counter(&[("result", result)], count));
+    family(names::NOTIFICATIONS, MetricType::COUNTER, metrics.to_vec())
 }
 
 fn limits(sources: &Sources<'_>) -> Vec<MetricFamily> {

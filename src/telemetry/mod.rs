@@ -12,6 +12,7 @@ mod line;
 mod live;
 mod metrics;
 pub mod names;
+mod notify;
 mod presence;
 mod record;
 mod share;
@@ -23,6 +24,7 @@ pub use collector::{Sources, UpstreamHealth, exposition};
 pub use hangup::Hangup;
 pub use live::{Entered, Live, Request, RequestId, State};
 pub use metrics::{DecisionWord, GateStats, ReloadResult, ResourceStats, ResourceTable, Totals};
+pub use notify::NotifyStats;
 pub use presence::{
     CallEnd, CallPhase, EditResult, PresenceStats, PresenceUse, WebhookKind, WebhookOutcome,
 };

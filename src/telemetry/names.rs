@@ -72,6 +72,11 @@ pub const ACCOUNT_IN_FLIGHT: (&str, &str) = (
     "tidegate_account_in_flight",
     "Requests in flight of the accounts that had most in the last six seconds, and of all `other` ones; only with metrics.accounts.",
 );
+/// What became of notifications.
+pub const NOTIFICATIONS: (&str, &str) = (
+    "tidegate_notifications_total",
+    "Notifications that an account met a limit: delivered, failed after all tries, or dropped because too many were due at once.",
+);
 /// Who looks at the live page.
 pub const EVENT_STREAMS: (&str, &str) = (
     "tidegate_event_streams",
@@ -237,7 +242,7 @@ pub const SPANS_DROPPED: (&str, &str) = (
 );
 
 /// All names above, for the test and the docs.
-pub const ALL: [&str; 48] = [
+pub const ALL: [&str; 49] = [
     REQUESTS.0,
     SHADOW.0,
     CANDIDATE_REQUESTS.0,
@@ -251,6 +256,7 @@ pub const ALL: [&str; 48] = [
     OVERRIDES.0,
     ACCOUNT_IN_FLIGHT.0,
     EVENT_STREAMS.0,
+    NOTIFICATIONS.0,
     EARLY_GRANTS.0,
     EARLY_OVERSHOOT.0,
     QUEUE_WAIT.0,

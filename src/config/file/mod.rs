@@ -102,9 +102,10 @@ pub(super) struct File {
     ///
     /// Default: none. Range: up to 8. Example: `{ tighter: { limits: [{ name: account, per: [account], max: 50 }] } }`.
     pub(super) candidates: Option<At<Named<Candidate>>>,
-    /// Who is told when an account meets a limit: once per account, limit and episode. Not built yet.
+    /// Who is told when an account meets a limit: once per account, limit and episode.
     ///
     /// Default: nobody. Example: `{ url: "http://127.0.0.1:7000/over-limit" }`.
+    #[serde(default, deserialize_with = "present")]
     pub(super) notify: Option<At<Notify>>,
     /// Redis or Valkey servers that hold the counts of shared limits, by name. Not built yet.
     ///

@@ -65,21 +65,29 @@ pub(in crate::config) enum LogFormat {
 }
 
 /// Who is told when an account meets a limit.
+///
+/// An episode begins with the first refusal in the name of a limit, or with going over it by `when_full: [{ admit: … }]`, and is over when
+/// there was neither for `quiet`. A limit whose `per` holds `account` has an episode for each account; any other has one for all, told
+/// with `account: null`. At most 4,096 episodes go on at once.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[expect(
-    dead_code,
-    reason = "the feature is not built; the file may not ask for it"
-)]
 pub(in crate::config) struct Notify {
-    /// Where the message is posted. Not built yet.
+    /// Where a JSON object is posted at the beginning of each episode. It is tried up to five times within two minutes; whatever becomes of
+    /// it, requests do not wait for it. Any address may be named, loopback and private ones among them.
     ///
     /// Required. Example: `http://127.0.0.1:7000/over-limit`.
     pub(in crate::config) url: At<String>,
-    /// What the message is signed with. Not built yet.
+    /// What it is signed with: the header `x-twilio-signature` has the base64 of the HMAC-SHA1 of the URL as sent, whose parameter `bodySHA256`
+    /// is the hash of the body.
     ///
-    /// Default: none. Example: `{ env: HOOK_SECRET }`.
+    /// Default: none, and nothing is signed. Example: `{ env: HOOK_SECRET }`.
+    #[serde(default, deserialize_with = "present")]
     pub(in crate::config) secret: Option<At<Secret>>,
+    /// How long an account must not have met the limit before an episode is over.
+    ///
+    /// Default: `1m`. Range: 100ms to 24h. Example: `10m`.
+    #[schemars(extend("x-kind" = "duration"))]
+    pub(in crate::config) quiet: Option<At<Scalar>>,
 }
 
 /// A server that holds the counts of shared limits.

@@ -12,6 +12,7 @@ mod guaranteed;
 mod ladder;
 mod limits;
 mod max;
+mod notify;
 mod presence;
 mod resources;
 mod retries;
@@ -21,6 +22,7 @@ mod traces;
 mod upstreams;
 
 pub(super) use context::Context;
+pub use notify::NotifySettings;
 pub(super) use resources::OTHER;
 
 use std::path::{Path, PathBuf};
@@ -44,6 +46,7 @@ pub(super) fn resolve(cx: &mut Context<'_>, file: &File, path: &Path, hash: Stri
     });
     let metrics = file.metrics.as_ref();
     let metrics_accounts = server::metrics_accounts(cx, metrics);
+    let notify = notify::notify(cx, file.notify.as_ref());
     let (upstreams, upstream_names) = upstreams::upstreams(cx, file, &mut places);
     let default = upstreams::default_upstream(
         cx,
@@ -95,6 +98,7 @@ pub(super) fn resolve(cx: &mut Context<'_>, file: &File, path: &Path, hash: Stri
         access_log,
         traces,
         metrics_accounts,
+        notify,
         policy,
         upstreams,
         presence,
@@ -132,11 +136,6 @@ fn policy_group((group, &weight): (&classify::Group, &u32)) -> PolicyGroup {
 }
 
 fn not_supported(cx: &mut Context<'_>, file: &File) {
-    cx.not_supported(
-        file.notify.as_ref(),
-        "notify",
-        "telling others about limits is",
-    );
     cx.not_supported(
         file.stores.as_ref(),
         "stores",

@@ -39,6 +39,7 @@ pub(super) fn server(cx: &mut Context<'_>, server: &file::Server, places: &mut P
         .as_ref()
         .filter(|name| !units::is_off(&name.value.0))
         .and_then(|name| cx.header(&name.value.0, name.place));
+    let trusted = server.trusted_proxies.as_deref().unwrap_or_default();
     Settings {
         listeners: listeners(cx, &server.listeners, places),
         threads: threads(cx, server.threads.as_ref()),
@@ -79,7 +80,7 @@ pub(super) fn server(cx: &mut Context<'_>, server: &file::Server, places: &mut P
             .filter(|value| !units::is_off(&value.value.0))
             .map(|value| cx.size("max_body", Some(value), 0, 0..=1 << 40)),
         max_streams: cx.count("max_streams", server.max_streams.as_ref(), 128, 1..=10_000),
-        trusted_proxies: trusted_proxies(cx, server.trusted_proxies.as_deref().unwrap_or_default()),
+        trusted_proxies: trusted_proxies(cx, trusted, places),
         concurrency_header,
         timeout_header,
         traces: None,
@@ -174,11 +175,21 @@ fn address(cx: &mut Context<'_>, text: &At<String>) -> Option<Address> {
     None
 }
 
-fn trusted_proxies(cx: &mut Context<'_>, list: &[At<String>]) -> TrustedProxies {
+fn trusted_proxies(
+    cx: &mut Context<'_>,
+    list: &[At<String>],
+    places: &mut Places,
+) -> TrustedProxies {
     if let Some(first) = list.first() {
         cx.bound("trusted proxies", list.len(), LIST_MAX, first.place);
     }
-    let networks = list.iter().filter_map(|text| cx.network(text));
+    let networks = list.iter().filter_map(|text| {
+        let network = cx.network(text)?;
+        if network.prefix_len() == 0 {
+            places.trusts_everyone.get_or_insert(text.place);
+        }
+        Some(network)
+    });
     TrustedProxies::new(networks.collect())
 }
 

@@ -7,7 +7,7 @@ use regex::Regex;
 use serde_json::Value;
 use tidegate::telemetry::names;
 
-use super::{Board, TO_COME, boards, folder, list, text};
+use super::{Board, boards, folder, list, text};
 
 /// What Prometheus and the process itself add to the gate's own metrics.
 const NOT_OURS: [&str; 7] = [
@@ -41,7 +41,7 @@ pub(super) fn metric(name: &str) -> Option<&str> {
     let suffixes = ["_bucket", "_count", "_sum"];
     let base = suffixes.iter().find_map(|suffix| name.strip_suffix(suffix));
     let base = base.filter(|base| HISTOGRAMS.contains(base));
-    let is_ours = names::ALL.contains(&name) || TO_COME.contains(&name);
+    let is_ours = names::ALL.contains(&name);
     let is_plain = (is_ours && !HISTOGRAMS.contains(&name)) || NOT_OURS.contains(&name);
     base.or_else(|| is_plain.then_some(name))
 }
@@ -205,17 +205,11 @@ fn each_metric_is_on_a_dashboard() {
         .flat_map(|query| metrics(&query.expression))
         .collect();
     let shown: BTreeSet<_> = asked.iter().filter_map(|name| metric(name)).collect();
-    let all = names::ALL.iter().chain(&TO_COME);
-    let missing: Vec<_> = all.filter(|name| !shown.contains(*name)).collect();
+    let missing: Vec<_> = names::ALL
+        .iter()
+        .filter(|name| !shown.contains(*name))
+        .collect();
     assert!(missing.is_empty(), "on no dashboard: {missing:?}");
-}
-
-// The list of exceptions shrinks with what is built.
-#[test]
-fn what_is_to_come_is_not_there_yet() {
-    let there = TO_COME.iter().filter(|name| names::ALL.contains(name));
-    let there: Vec<_> = there.collect();
-    assert!(there.is_empty(), "take {there:?} out of `grafana::TO_COME`");
 }
 
 // What is mounted finds what it names: the provider the folder of the README, and the scrape interval that of Prometheus.

@@ -213,6 +213,11 @@ impl Origin {
             .expect("the origin saw no request")
     }
 
+    /// All bodies that arrived.
+    pub(crate) fn bodies(&self) -> Vec<Body> {
+        self.seen.bodies.lock().clone()
+    }
+
     /// The body that arrived last.
     pub(crate) fn last_body(&self) -> Body {
         self.seen

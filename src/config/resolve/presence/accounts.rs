@@ -139,7 +139,7 @@ fn secrets(cx: &mut Context<'_>, key: &str, list: &At<SecretList>) -> Vec<Secret
     found
 }
 
-pub(super) fn weak(cx: &mut Context<'_>, key: &str, place: Place) {
+pub(in crate::config::resolve) fn weak(cx: &mut Context<'_>, key: &str, place: Place) {
     let message = format!("this `{key}` is short enough to be guessed");
     cx.warning("weak_key", place, message)
         .hint("use 32 random bytes or more");

@@ -11,6 +11,7 @@ mod scripts;
 #[cfg(test)]
 mod tests;
 
+pub(super) use accounts::weak;
 pub(super) use addresses::url_fault;
 pub(super) use calls::reroutes;
 

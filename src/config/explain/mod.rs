@@ -1,16 +1,21 @@
 //! Why a request would be treated as it would: what it matches, who pays, and which limits are asked.
 //!
-//! Shared by the command line and the admin API. Nothing is counted and nothing is taken: it says which rules apply, not
-//! whether there is a place. Never shows a credential.
+//! Shared by the command line and the admin API. Of a running gate it also says how full the limits are and what would become of the
+//! request; nothing is counted and nothing is taken by asking. Never shows a credential.
 
-use std::fmt;
+mod outcome;
+mod text;
 
-use serde::Serialize;
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
 
 use super::Config;
 use super::diagnostic::Source;
-use crate::admission::{Class, Dimension, Limit, Mode, Policy, Priority};
+use crate::admission::{Class, Dimension, Limit, Policy, Priority, Standing};
 use crate::classify::{Matched, Peer, Rules};
+
+pub use outcome::{Outcome, Running};
 
 /// Where a generation's rules and limits stand in its file.
 #[derive(Debug, Clone)]
@@ -25,7 +30,7 @@ pub struct Origin {
 }
 
 /// A line of the configuration.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Line {
     /// The file, as it was named.
     pub file: String,
@@ -36,7 +41,7 @@ pub struct Line {
 }
 
 /// How a request would be treated.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Explanation {
     /// It would be classified and judged.
@@ -46,7 +51,7 @@ pub enum Explanation {
 }
 
 /// What a request is, and what is asked about it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Judged {
     /// The resource.
     pub resource: String,
@@ -61,7 +66,7 @@ pub struct Judged {
     /// The account's group.
     pub group: Option<String>,
     /// `low`, `normal` or `high`.
-    pub priority: &'static str,
+    pub priority: Cow<'static, str>,
     /// Places it takes in each limit.
     pub cost: u32,
     /// Where it would be sent.
@@ -69,41 +74,56 @@ pub struct Judged {
     /// The limits that are asked, in that order; then those in shadow.
     pub limits: Vec<Asked>,
     /// Candidates that judge it on paper.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub candidates: Vec<Tried>,
+    /// What would become of it now; only a running gate knows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<Outcome>,
 }
 
 /// One candidate, with its limits in the order in which they are asked.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tried {
     /// Its name.
     pub name: String,
     /// Those of its limits that apply.
     pub limits: Vec<Asked>,
+    /// Whether all of them have a place now; only a running gate knows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fits: Option<bool>,
 }
 
 /// One limit that is asked.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Asked {
     /// Its name.
     pub name: String,
     /// The key it counts under: dimensions and values.
     pub key: Vec<(String, String)>,
-    /// Places of that key.
+    /// Places of that key; of a running gate, at this moment.
     pub max: u32,
     /// `enforce` or `shadow`; in a candidate always `shadow`.
-    pub mode: &'static str,
+    pub mode: Cow<'static, str>,
+    /// Places of that key that are taken now; this and what follows only a running gate knows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub in_flight: Option<u32>,
+    /// Requests that wait for one of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queued: Option<u32>,
+    /// Whether this request would have its places at once; in shadow, whether it would have been admitted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fits: Option<bool>,
     /// Where it is declared.
     pub line: Option<Line>,
 }
 
 /// An answer without judgement.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refused {
     /// The HTTP status.
     pub status: u16,
     /// The word for it.
-    pub reason: &'static str,
+    pub reason: Cow<'static, str>,
     /// In a sentence.
     pub detail: String,
 }
@@ -126,6 +146,12 @@ impl Config {
 }
 
 impl Origin {
+    /// Where a limit stands, by its place among all.
+    #[must_use]
+    pub fn limit_line(&self, index: usize) -> Option<Line> {
+        self.line(&self.limit_lines, index)
+    }
+
     fn line(&self, lines: &[usize], index: usize) -> Option<Line> {
         let line = lines.get(index).copied().filter(|&line| line > 0)?;
         let text = Source::new(&self.file, &self.text)
@@ -149,13 +175,35 @@ pub fn explain(
     head: &http::request::Parts,
     peer: &Peer,
 ) -> Explanation {
+    judge(origin, rules, policy, None, (head, peer))
+}
+
+/// The same of a running gate, with its numbers at this moment.
+#[must_use]
+pub fn explain_now(
+    origin: &Origin,
+    rules: &Rules,
+    running: &Running<'_>,
+    head: &http::request::Parts,
+    peer: &Peer,
+) -> Explanation {
+    judge(origin, rules, running.policy, Some(running), (head, peer))
+}
+
+fn judge(
+    origin: &Origin,
+    rules: &Rules,
+    policy: &Policy,
+    running: Option<&Running<'_>>,
+    (head, peer): (&http::request::Parts, &Peer),
+) -> Explanation {
     let matched = match rules.classify(head, peer) {
         Ok(Some(matched)) => matched,
         Ok(None) => {
             let detail = "no resource matches and there is no default upstream".to_owned();
             return Explanation::Refused(Refused {
                 status: 404,
-                reason: "not_found",
+                reason: "not_found".into(),
                 detail,
             });
         }
@@ -163,11 +211,21 @@ pub fn explain(
             let (status, reason) = (fault.status(), fault.as_str());
             return Explanation::Refused(Refused {
                 status,
-                reason,
+                reason: reason.into(),
                 detail: fault.to_string(),
             });
         }
     };
+    Explanation::Judged(Box::new(judged(origin, rules, policy, running, matched)))
+}
+
+fn judged(
+    origin: &Origin,
+    rules: &Rules,
+    policy: &Policy,
+    running: Option<&Running<'_>>,
+    matched: Matched,
+) -> Judged {
     let Matched {
         class,
         identified_by,
@@ -175,19 +233,37 @@ pub fn explain(
     let index = usize::from(class.resource.0);
     let resource = &rules.settings().resources[index];
     let names = Names { origin, rules };
-    let asked = policy.applying(&class);
-    let asked = asked.map(|limit| names.asked(policy.limits(), &origin.limit_lines, limit, &class));
+    let asked = policy.applying(&class).map(|limit| {
+        let asked = names.asked(policy.limits(), &origin.limit_lines, limit, &class);
+        asked.standing(running.map(|of| of.registry.standing(policy, limit, &class, of.now)))
+    });
     let tried = policy.trying(&class).map(|(index, candidate, limits)| {
         let lines = origin.candidate_lines.get(index);
         let lines = lines.map_or(&[][..], |lines| lines);
+        let limits: Vec<_> = limits
+            .map(|limit| {
+                let asked = names.asked(candidate.limits(), lines, limit, &class);
+                asked.standing(running.map(|of| {
+                    let on_paper = (candidate, limit);
+                    of.registry
+                        .standing_on_paper(policy, on_paper, &class, of.now)
+                }))
+            })
+            .collect();
         Tried {
             name: candidate.name().to_string(),
-            limits: limits
-                .map(|limit| names.asked(candidate.limits(), lines, limit, &class))
-                .collect(),
+            fits: running.map(|_| limits.iter().all(|limit| limit.fits == Some(true))),
+            limits,
         }
     });
-    Explanation::Judged(Box::new(Judged {
+    let outcome = running.map(|of| {
+        if resource.is_exempt {
+            Outcome::exempt()
+        } else {
+            names.outcome(of, &class)
+        }
+    });
+    Judged {
         resource: resource.name.clone(),
         resource_line: origin.line(&origin.resource_lines, index),
         exempt: resource.is_exempt,
@@ -195,15 +271,16 @@ pub fn explain(
         identified_by: identified_by.and_then(|index| origin.line(&origin.identify_lines, index)),
         group: class.group.map(|_| names.group(&class)),
         priority: match class.priority {
-            Priority::Low => "low",
-            Priority::Normal => "normal",
-            Priority::High => "high",
+            Priority::Low => "low".into(),
+            Priority::Normal => "normal".into(),
+            Priority::High => "high".into(),
         },
         cost: class.cost,
         upstream: names.upstream(&class),
         limits: asked.collect(),
         candidates: tried.collect(),
-    }))
+        outcome,
+    }
 }
 
 /// What ids stand for.
@@ -246,7 +323,10 @@ impl Names<'_> {
             name: limit.name().to_owned(),
             key: settings.per_names.iter().cloned().zip(values).collect(),
             max: limit.max_for(class),
-            mode: settings.mode.as_str(),
+            mode: settings.mode.as_str().into(),
+            in_flight: None,
+            queued: None,
+            fits: None,
             line: index.and_then(|index| self.origin.line(lines, index)),
         }
     }
@@ -272,82 +352,15 @@ impl Names<'_> {
     }
 }
 
-impl fmt::Display for Line {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}: {}", self.file, self.line, self.text)
-    }
-}
-
-impl fmt::Display for Explanation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Judged(judged) => judged.fmt(f),
-            Self::Refused(Refused {
-                status,
-                reason,
-                detail,
-            }) => {
-                writeln!(f, "answered     {status} {reason}\nbecause      {detail}")
-            }
-        }
-    }
-}
-
-impl fmt::Display for Judged {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let resource_line = shown(self.resource_line.as_ref(), "what no resource matches");
-        writeln!(f, "resource     {}  ({resource_line})", self.resource)?;
-        writeln!(f, "upstream     {}", self.upstream)?;
-        if self.exempt {
-            return writeln!(
-                f,
-                "exempt       forwarded without being identified or limited"
-            );
-        }
-        let identified_by = shown(self.identified_by.as_ref(), "nothing identifies it");
-        writeln!(f, "account      {}  ({identified_by})", self.account)?;
-        writeln!(f, "group        {}", self.group.as_deref().unwrap_or("-"))?;
-        writeln!(f, "priority     {}", self.priority)?;
-        writeln!(f, "cost         {}", self.cost)?;
-        if self.limits.is_empty() {
-            writeln!(f, "limits       none applies")?;
-        } else {
-            writeln!(f, "limits       in the order in which they are asked")?;
-        }
-        for (number, limit) in (1..).zip(&self.limits) {
-            let mode = if limit.mode == Mode::Enforce.as_str() {
-                ""
-            } else {
-                ", in shadow"
-            };
-            limit.write(f, number, mode)?;
-        }
-        for candidate in &self.candidates {
-            writeln!(f, "on paper     the candidate {}", candidate.name)?;
-            for (number, limit) in (1..).zip(&candidate.limits) {
-                limit.write(f, number, "")?;
-            }
-        }
-        Ok(())
-    }
-}
-
 impl Asked {
-    fn write(&self, f: &mut fmt::Formatter<'_>, number: usize, mode: &str) -> fmt::Result {
-        let Self { name, max, .. } = self;
-        let key = self.key.iter();
-        let key = key.map(|(dimension, value)| format!("{dimension}={value}"));
-        let key = key.collect::<Vec<_>>().join(", ");
-        let key = if key.is_empty() {
-            "one count for all"
-        } else {
-            &key
-        };
-        let line = shown(self.line.as_ref(), "");
-        writeln!(f, "  {number}. {name}  max {max}{mode}, [{key}]  ({line})")
+    /// With how it stands now, where that is known.
+    fn standing(self, now: Option<Standing>) -> Self {
+        Self {
+            max: now.map_or(self.max, |now| now.max),
+            in_flight: now.map(|now| now.in_flight),
+            queued: now.map(|now| now.queued),
+            fits: now.map(|now| now.fits),
+            ..self
+        }
     }
-}
-
-fn shown(line: Option<&Line>, without: &str) -> String {
-    line.map_or_else(|| without.to_owned(), ToString::to_string)
 }

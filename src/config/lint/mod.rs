@@ -3,6 +3,10 @@
 //! Each check is a function of the settings, and says only what it is sure of: a rule that may be shadowed is not
 //! reported, one that is, is. Never an error.
 
+mod reach;
+#[cfg(test)]
+mod tests;
+
 use super::Config;
 use super::diagnostic::Place;
 use super::resolve::{Context, OTHER};
@@ -27,6 +31,8 @@ pub(super) fn lint(cx: &mut Context<'_>, config: &Config) {
     certificates_that_nobody_asks_for(cx, config);
     choices_by_an_account_that_nobody_has(cx, config);
     sockets_that_hold_places(cx, config);
+    addresses_that_anybody_claims(cx, config);
+    reach::reach(cx, config);
 }
 
 fn shadowed_resources(cx: &mut Context<'_>, config: &Config) {
@@ -274,6 +280,26 @@ fn forgeable_accounts(cx: &mut Context<'_>, config: &Config) {
         cx.warning("forgeable", config.places.identify[index], message)
             .hint("verify it in front of Tidegate or with `jwt`, or add a limit without it, such as `per: [client_network]`");
     }
+}
+
+fn addresses_that_anybody_claims(cx: &mut Context<'_>, config: &Config) {
+    let Some(place) = config.places.trusts_everyone else {
+        return;
+    };
+    let identifies = |source: &AccountSource| matches!(source, AccountSource::ClientAddress);
+    let counts = |limit: &LimitSettings| limit.per.contains(&Dimension::ClientNetwork);
+    let who = if config.rules.identify.iter().any(identifies) {
+        "accounts are"
+    } else if every_limit(config).any(|(limit, _)| counts(limit)) {
+        "a limit's keys are"
+    } else {
+        return;
+    };
+    let message = format!(
+        "every peer is believed to be a proxy, and {who} the client's address: a client may claim any in `x-forwarded-for`"
+    );
+    cx.warning("trusts_everyone", place, message)
+        .hint("name the networks of the proxies in front, such as `10.0.0.0/8`");
 }
 
 fn certificates_that_nobody_asks_for(cx: &mut Context<'_>, config: &Config) {
