@@ -203,24 +203,46 @@ impl Registry {
         }
     }
 
-    /// The fullest keys of one limit, at most `top`, fullest first.
+    /// For each of the first `limits` limits the keys that have taken most of their own places, at most `top` of each. One pass over all
+    /// cells, in which nothing is kept but what may be among them.
+    #[must_use]
+    pub fn fullest(&self, policy: &Policy, limits: usize, top: usize) -> Vec<Vec<KeyUse>> {
+        let known = &policy.limits[..limits.min(policy.limits.len())];
+        let mut ranked: Vec<_> = known.iter().map(|_| Ranking::new(top)).collect();
+        let by_scope: HashMap<u64, usize> = (0..)
+            .zip(known)
+            .map(|(index, limit)| (limit.real.scope.id, index))
+            .collect();
+        let held = self.held_by_account(known);
+        let mut offer = |cell: &Arc<Cell>| {
+            let Some(&index) = by_scope.get(&cell.key.scope()) else {
+                return;
+            };
+            let limit = &known[index];
+            let in_flight = limit.places(cell.count.in_flight());
+            if in_flight > 0 || cell.count.waiting() > 0 {
+                let max = policy.max_of_key(limit, cell, &held);
+                ranked[index].offer(cell, in_flight, max);
+            }
+        };
+        let single = known.iter().filter_map(|limit| limit.real.only.as_ref());
+        single.for_each(&mut offer);
+        self.each_shard(|cells, _| cells.iter().for_each(&mut offer));
+        let rows = known.iter().zip(ranked).map(|(limit, ranking)| {
+            let rows = ranking.finish().into_iter();
+            rows.map(|(cell, max)| key_use(limit, &cell, max)).collect()
+        });
+        rows.collect()
+    }
+
+    /// The keys of one limit that hold most, at most `top`, largest first.
     #[must_use]
     pub fn keys(&self, policy: &Policy, limit: &Limit, top: usize) -> Vec<KeyUse> {
         let mut keys = Vec::new();
         let kept = top.saturating_mul(2).max(128);
         let held = self.held_by_account([limit]);
         let mut add = |cell: &Cell| {
-            let values = limit.settings.per.iter().zip(cell.key.values());
-            let named = limit.settings.per_names.iter().zip(values);
-            keys.push(KeyUse {
-                key: named
-                    .map(|(name, (&dimension, value))| (name.clone(), readable(dimension, value)))
-                    .collect(),
-                in_flight: limit.places(cell.count.in_flight()),
-                max: policy.max_of_key(limit, cell, &held),
-                queued: cell.count.waiting(),
-                peak: limit.places(cell.count.peak()),
-            });
+            keys.push(key_use(limit, cell, policy.max_of_key(limit, cell, &held)));
             // However many keys there are, memory is for twice as many as asked for.
             if keys.len() >= kept {
                 keep_fullest(&mut keys, top);
@@ -252,6 +274,64 @@ impl Policy {
             let refused = scope.refused.load(Ordering::Relaxed);
             scope.refusals.turn(refused);
         }
+    }
+}
+
+fn key_use(limit: &Limit, cell: &Cell, max: u32) -> KeyUse {
+    let values = limit.settings.per.iter().zip(cell.key.values());
+    let named = limit.settings.per_names.iter().zip(values);
+    KeyUse {
+        key: named
+            .map(|(name, (&dimension, value))| (name.clone(), readable(dimension, value)))
+            .collect(),
+        in_flight: limit.places(cell.count.in_flight()),
+        max,
+        queued: cell.count.waiting(),
+        peak: limit.places(cell.count.peak()),
+    }
+}
+
+/// The cells that have taken most of their places: in millionths, then by how many.
+#[derive(Debug)]
+struct Ranking {
+    top: usize,
+    rows: Vec<(u64, u32, Arc<Cell>, u32)>,
+    /// What is no fuller is not among them.
+    floor: (u64, u32),
+}
+
+impl Ranking {
+    fn new(top: usize) -> Self {
+        Self {
+            top,
+            rows: Vec::new(),
+            floor: (0, 0),
+        }
+    }
+
+    fn offer(&mut self, cell: &Arc<Cell>, in_flight: u32, max: u32) {
+        let millionths = u64::from(in_flight) * 1_000_000 / u64::from(max.max(1));
+        if self.rows.len() >= self.top && (millionths, in_flight) <= self.floor {
+            return;
+        }
+        self.rows
+            .push((millionths, in_flight, Arc::clone(cell), max));
+        if self.rows.len() >= 2 * self.top {
+            self.cut();
+        }
+    }
+
+    fn cut(&mut self) {
+        let rank = |row: &(u64, u32, Arc<Cell>, u32)| std::cmp::Reverse((row.0, row.1));
+        self.rows.sort_by_key(rank);
+        self.rows.truncate(self.top);
+        self.floor = self.rows.last().map_or((0, 0), |row| (row.0, row.1));
+    }
+
+    fn finish(mut self) -> Vec<(Arc<Cell>, u32)> {
+        self.cut();
+        let rows = self.rows.into_iter();
+        rows.map(|(_, _, cell, max)| (cell, max)).collect()
     }
 }
 

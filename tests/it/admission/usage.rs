@@ -180,3 +180,28 @@ fn demand_counts_what_is_refused_by_how_long_it_would_have_stayed() {
     assert!((calm - 4.0).abs() < 0.1, "{calm}");
     drop(held);
 }
+
+// G10: who stands at its own limit is found among many that hold more of a larger one.
+#[test]
+fn the_fullest_keys_are_those_that_have_taken_most_of_their_own_places() {
+    let mut by_account = limit("account", &[Dimension::Account], 1_000);
+    by_account.account_max = vec![(super::account("small"), 2), (super::account("middle"), 40)];
+    let world = World::new(&[by_account, limit("whole", &[], 5_000)]);
+    let mut held: Vec<_> = (0..50)
+        .flat_map(|at| hold(&world, &format!("large-{at:02}"), 20 + at))
+        .collect();
+    held.extend(hold(&world, "small", 2));
+    held.extend(hold(&world, "middle", 20));
+    let fullest = world.registry.fullest(&world.policy, 2, 3);
+    let names: Vec<_> = fullest[0]
+        .iter()
+        .map(|row| (row.key[0].1.as_str(), row.in_flight, row.max))
+        .collect();
+    assert_eq!(
+        names,
+        [("small", 2, 2), ("middle", 20, 40), ("large-49", 69, 1_000)]
+    );
+    assert_eq!(fullest[1].len(), 1);
+    assert_eq!(fullest[1][0].in_flight as usize, held.len());
+    assert_eq!(world.registry.fullest(&world.policy, 1, 3).len(), 1);
+}
