@@ -13,7 +13,7 @@ use hyper::body::Incoming;
 use serde_json::{Value, json};
 
 use super::guard::Access;
-use super::{Ask, Operations, candidate, guard, lease, overview, temporary};
+use super::{Ask, Operations, candidate, guard, lease, overview, page, temporary};
 use crate::admission::{AdaptiveUse, LeaseId, Reason, Registry};
 use crate::telemetry::State;
 
@@ -37,6 +37,11 @@ pub(super) async fn answer(shared: &Arc<dyn Operations>, request: Request<Incomi
         ("/live", true) => return text(StatusCode::OK, "live\n"),
         ("/ready", true) if operations.is_ready() => return text(StatusCode::OK, "ready\n"),
         ("/ready", true) => return text(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
+        (_, true) => {
+            if let Some(file) = page::file(path, &head.headers) {
+                return file;
+            }
+        }
         _ => {}
     }
     let access = match path {
