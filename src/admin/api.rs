@@ -103,7 +103,8 @@ pub(super) async fn answer(shared: &Arc<dyn Operations>, request: Request<Incomi
             ["metrics"]
             | [
                 "v1",
-                "status" | "overview" | "accounts" | "candidates" | "requests" | "leases" | "config",
+                "status" | "overview" | "accounts" | "candidates" | "requests" | "leases"
+                | "config",
             ]
             | ["v1", "limits", _, "keys"],
             _,
@@ -223,10 +224,7 @@ fn keys(operations: &dyn Operations, name: &str, query: &Query<'_>) -> Answer {
         return problem(StatusCode::BAD_REQUEST, "`top` is a number from 1 to 1000");
     };
     let rows = operations.registry().keys(&policy, limit, top);
-    let rows: Vec<_> = rows
-        .iter()
-        .map(overview::key)
-        .collect();
+    let rows: Vec<_> = rows.iter().map(overview::key).collect();
     json_answer(StatusCode::OK, &Value::Array(rows))
 }
 

@@ -15,7 +15,7 @@ use crate::telemetry::State;
 /// Limits that are shown.
 const LIMITS_MAX: usize = 200;
 /// Of each limit that counts by something: its fullest keys.
-const KEYS_TOP: usize = 5;
+const KEYS_TOP: usize = 8;
 /// Limits of which keys are shown: the ones that stand first.
 const KEYED_MAX: usize = 20;
 const ACCOUNTS_TOP: usize = 12;
@@ -41,9 +41,10 @@ pub(super) fn overview(operations: &dyn Operations) -> Value {
     });
     let limits: Vec<_> = limits.collect();
     let accounts = operations.registry().accounts(ACCOUNTS_TOP);
-    let candidates = snapshot.candidates.iter().map(
-        |of| json!({ "name": &*of.name, "admitted": of.would.0, "rejected": of.would.1 }),
-    );
+    let candidates = snapshot
+        .candidates
+        .iter()
+        .map(|of| json!({ "name": &*of.name, "admitted": of.would.0, "rejected": of.would.1 }));
     let mut shown = operations.about();
     let more = json!({
         "in_flight": snapshot.in_flight,
@@ -116,8 +117,8 @@ fn oldest(operations: &dyn Operations) -> Value {
         if kind.len() == 2 * OLDEST_TOP {
             keep_oldest(kind);
         }
-        let is_wanted = kind.len() < OLDEST_TOP
-            || kind.iter().any(|(started, _)| request.started < *started);
+        let is_wanted =
+            kind.len() < OLDEST_TOP || kind.iter().any(|(started, _)| request.started < *started);
         if is_wanted {
             let age = now.saturating_duration_since(request.started);
             kind.push((request.started, api::row(request, state, age)));

@@ -88,7 +88,7 @@ pub(super) fn file(path: &str, headers: &HeaderMap) -> Option<Answer> {
 /// Whether a list of tags, weak or not, has ours, or says that any will do.
 fn names_the_tag(list: &HeaderValue) -> bool {
     let list = list.to_str().unwrap_or_default();
-    list.split(',').map(str::trim).any(|tag| {
-        tag == "*" || tag.strip_prefix("W/").unwrap_or(tag).as_bytes() == TAG.as_bytes()
-    })
+    list.split(',')
+        .map(str::trim)
+        .any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag).as_bytes() == TAG.as_bytes())
 }

@@ -137,7 +137,11 @@ mod tests {
         for second in 1..=50 {
             rate.turn(second * 200);
         }
-        assert!((rate.per_second() - 200.0).abs() < 2.0, "{}", rate.per_second());
+        assert!(
+            (rate.per_second() - 200.0).abs() < 2.0,
+            "{}",
+            rate.per_second()
+        );
         for _ in 0..50 {
             rate.turn(10_000);
         }

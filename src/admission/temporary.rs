@@ -55,10 +55,14 @@ pub enum TemporaryFault {
     #[error("the limit has `mode: off` and counts nothing; set another mode in the configuration")]
     Off,
     /// So many are in force already.
-    #[error("as many overrides are in force as may be; end one, or write them into the configuration")]
+    #[error(
+        "as many overrides are in force as may be; end one, or write them into the configuration"
+    )]
     TooMany,
     /// It has no number of its own.
-    #[error("the limit is a budget of retries, a part of what each account has in flight; change it in the configuration")]
+    #[error(
+        "the limit is a budget of retries, a part of what each account has in flight; change it in the configuration"
+    )]
     Budget,
 }
 
@@ -110,7 +114,11 @@ impl PolicySettings {
     /// The same with these maxima laid over it; those that cannot be are left out.
     #[must_use]
     pub fn with_temporary(mut self, temporary: &[TemporaryMax]) -> Self {
-        for of in temporary.iter().filter(|of| of.check(&self).is_ok()).collect::<Vec<_>>() {
+        for of in temporary
+            .iter()
+            .filter(|of| of.check(&self).is_ok())
+            .collect::<Vec<_>>()
+        {
             let group = match &of.whose {
                 Whose::Group(name) => self.group(name),
                 _ => None,
@@ -179,7 +187,11 @@ mod tests {
         assert_eq!(laid.limits[1].identity, settings().limits[1].identity);
         for (limit, whose, fault) in [
             ("gone", Whose::Everyone, TemporaryFault::UnknownLimit),
-            ("account", Whose::Group("none".into()), TemporaryFault::UnknownGroup),
+            (
+                "account",
+                Whose::Group("none".into()),
+                TemporaryFault::UnknownGroup,
+            ),
             ("whole", gold, TemporaryFault::NotCounted),
         ] {
             let refused = temporary(limit, whose, 1).check(&settings());

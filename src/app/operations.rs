@@ -79,7 +79,10 @@ impl Operations for Inner {
             "presence": presence,
         });
         let mut configuration = self.configuration();
-        let fields = about.as_object_mut().into_iter().zip(configuration.as_object_mut());
+        let fields = about
+            .as_object_mut()
+            .into_iter()
+            .zip(configuration.as_object_mut());
         for (about, configuration) in fields {
             configuration.remove("yaml");
             about.append(configuration);

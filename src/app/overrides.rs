@@ -66,7 +66,10 @@ impl Inner {
             until: self.gate.clock.now() + lasts,
         };
         wanted.check(&state.running.policy)?;
-        let known = state.overrides.iter().filter(|of| !of.is_for_the_same(&wanted));
+        let known = state
+            .overrides
+            .iter()
+            .filter(|of| !of.is_for_the_same(&wanted));
         if known.count() >= OVERRIDES_MAX {
             return Err(TemporaryFault::TooMany);
         }
@@ -104,7 +107,11 @@ impl Inner {
     /// Compiles the running configuration's limits anew, with what is in force of the overrides.
     fn put_in_force(&self, state: &State) {
         let running = self.gate.generation();
-        let settings = state.running.policy.clone().with_temporary(&state.overrides);
+        let settings = state
+            .running
+            .policy
+            .clone()
+            .with_temporary(&state.overrides);
         let policy = Arc::new(Policy::new(settings, Some(&running.policy)));
         self.gate.apply(running.with_policy(policy));
         self.applied.notify_one();
@@ -114,7 +121,9 @@ impl Inner {
 impl State {
     /// Drops the overrides that a new configuration has no place for, and names them.
     pub(super) fn prune_overrides(&mut self, settings: &PolicySettings) -> Vec<Arc<str>> {
-        let lost = self.overrides.extract_if(.., |of| of.check(settings).is_err());
+        let lost = self
+            .overrides
+            .extract_if(.., |of| of.check(settings).is_err());
         let lost = lost.inspect(|of| log_end(of, "the configuration has no place for it any more"));
         lost.map(|of| of.limit).collect()
     }

@@ -19,7 +19,9 @@ use super::live::{Entered, Live};
 use super::metrics::{DecisionWord, Durations, GateStats, OUTCOMES, ReloadResult, ResourceTable};
 use super::names::{self, REASONS};
 use super::presence::{PresenceStats, PresenceUse, presence};
-use crate::admission::{AccountUse, AdaptiveDecision, AdaptiveUse, Leases, LimitUse, Mode, Snapshot};
+use crate::admission::{
+    AccountUse, AdaptiveDecision, AdaptiveUse, Leases, LimitUse, Mode, Snapshot,
+};
 
 /// Everything that metrics are read from.
 #[derive(Debug)]

@@ -34,10 +34,10 @@ function paperRow() {
     element,
     update(of) {
       text(name, of.name);
-      text(kind, of.kind);
-      text(now, rate(of.speed));
       const all = of.admitted + of.rejected;
-      text(since, all ? `${count(of.rejected)} of ${count(all)}` : "0");
+      text(kind, `${of.kind} · ${count(of.rejected)} of ${count(all)}`);
+      text(now, rate(of.speed));
+      text(since, all ? `${Math.round((100 * of.rejected) / all)} %` : "–");
     },
   };
 }
@@ -107,7 +107,7 @@ export class Facts {
     this.#decisions.show(decisions, (of) => `${of.decision} ${of.reason}`);
     const shadows = seen.limits.filter((of) => of.mode === "shadow");
     const paper = [
-      ...shadows.map((of) => ({ name: of.name, kind: "limit in shadow mode", speed: this.#view.past.limit(of.name).would, ...of.would })),
+      ...shadows.map((of) => ({ name: of.name, kind: "shadow", speed: this.#view.past.limit(of.name).would, ...of.would })),
       ...seen.candidates.map((of) => ({ ...of, kind: "candidate", speed: this.#view.past.candidate(of.name) })),
     ];
     shown(byId("paper"), paper.length > 0);

@@ -51,6 +51,9 @@ export class Past {
     const decisions = seen.decisions.map((of) => [`${of.decision} ${of.reason}`, of.count]);
     const candidates = seen.candidates.map((of) => [of.name, of.rejected]);
     this.#counters.push({ at: seen.at, limits: new Map(seen.limits.map(counted)), decisions: new Map(decisions), candidates: new Map(candidates) });
+    // What the gate remembers has no decisions; once enough was heard here, all rates are over the same seconds.
+    const heard = this.#counters.filter((of) => of.candidates !== undefined);
+    if (heard.length > 2) this.#counters = heard;
     while (this.#counters.length > 2 && this.#counters[0].at < seen.at - RATE_SECONDS - 1) this.#counters.shift();
   }
 
@@ -144,7 +147,7 @@ function who(pick) {
       shown(button, account !== undefined);
       text(button, account ?? "");
       attribute(button, "title", account !== undefined ? `Show only ${account}` : null);
-      text(plainly, account === undefined ? (per.length ? rest.join(" · ") : "all together") : rest.length ? ` · ${rest.join(" · ")}` : "");
+      text(plainly, account === undefined ? (per.length ? rest.join(" · ") : "in flight") : rest.length ? ` · ${rest.join(" · ")}` : "");
     },
   };
 }
@@ -274,7 +277,7 @@ function showLimit(of, view, parts) {
   parts.spark.show(view.past.lines(of.name, view.now()), `${of.name}: how full in the last five minutes, now ${Math.round(ratio * 100)} %`);
   text(parts.refused, `${rate(isShadow ? rates.would : rates.refused)} / s`);
   const since = isShadow ? of.would.rejected : of.refused;
-  text(parts.refusedWord, isShadow ? `would refuse · ${count(since)}` : `refused · ${count(since)} so far`);
+  text(parts.refusedWord, `${count(since)} ${isShadow ? "on paper" : "refused"}`);
   attribute(parts.change, "aria-label", `Override ${of.name} for a while`);
 }
 

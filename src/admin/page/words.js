@@ -47,7 +47,7 @@ export const REASONS = {
 /** The values of a key, `account` first: `noisy`, `calls · noisy`. */
 export function keyName(key) {
   const values = Object.values(key);
-  return values.length ? values.join(" · ") : "all together";
+  return values.length ? values.join(" · ") : "in flight";
 }
 
 /** Of an override: whose it is. */
@@ -56,8 +56,21 @@ export const whose = (of) => (of.account != null ? of.account : of.group != null
 /** Whether a key has been at its maximum in the last seconds. */
 const isAtMax = (key) => key.max > 0 && Math.max(key.in_flight, key.peak ?? 0) >= key.max;
 
-/** All keys of a limit are among those that the gate tells of. */
-const knowsAll = (limit) => (limit.fullest ?? []).length >= limit.keys && (limit.fullest ?? []).length < 5;
+/** As many keys of a limit as the gate tells of. */
+const KEYS_TOLD = 8;
+
+/** Whether all keys of a limit that have anything in flight are among those that the gate tells of. */
+const knowsAll = (limit) => (limit.fullest ?? []).length >= limit.keys && (limit.fullest ?? []).length < KEYS_TOLD;
+
+/** Whether it is proved that only one key is at any limit. */
+const isAlone = (limit, seen) => seen.queued === 0 && knowsAll(limit) && seen.limits.every((of) => of === limit || of.mode !== "enforce" || of.used_ratio < 1);
+
+/** `3 requests wait for a place of reports`. */
+function waitingParts(seen) {
+  const where = seen.limits.filter((limit) => limit.queued > 0);
+  const of = where.length === 1 ? [" of ", code(where[0].name)] : [];
+  return [`${plural(seen.queued, "request waits", "requests wait")} for a place`, ...of];
+}
 
 function refusing(seen, rates) {
   const limits = seen.limits.filter((limit) => limit.mode === "enforce" && (rates.limit(limit.name)?.refused ?? 0) > 0);
@@ -73,32 +86,32 @@ const times = (number) => {
   return whole === 1 ? "once a second" : whole === 2 ? "twice a second" : `${count(whole)} times a second`;
 };
 
-/** Which of them is refused, and who else is touched. */
+/** Which limit refuses, who fills it, and who else is touched. */
 function refusalSentence(limits, seen, rates) {
   const [first] = limits;
-  const { refused } = rates.limit(first.name);
+  const refused = (limit) => {
+    const number = rates.limit(limit.name).refused;
+    const whole = Math.round(number);
+    return whole < 1 ? "now and then a request is refused" : whole === 1 ? "a request a second is refused" : `${count(whole)} requests a second are refused`;
+  };
   const full = (first.fullest ?? []).filter(isAtMax);
+  const isKeyed = first.per.length > 0;
   const parts = [];
-  if (full.length === 1 && first.per.length > 0) {
+  if (full.length === 1 && isKeyed) {
     const [key] = full;
-    parts.push(strong(keyName(key.key)), ` fills its ${plural(key.max, "place")} of `, code(first.name), ` and is being refused ${times(refused)}`);
+    parts.push(strong(keyName(key.key)), ` fills its ${plural(key.max, "place")} of `, code(first.name), `, and ${refused(first)} there`);
   } else if (full.length > 1) {
-    const more = first.keys > full.length && full.length >= 5 ? "at least " : "";
-    parts.push(code(first.name), ` is full for ${more}`, strong(`${count(full.length)} keys`), ` and refuses ${times(refused)}`);
-  } else if (first.per.length === 0) {
-    parts.push(code(first.name), ` is full at ${plural(first.max, "place")}, and refuses ${times(refused)}, whoever comes`);
+    const more = full.length >= KEYS_TOLD ? "at least " : "";
+    parts.push(code(first.name), ` is full for ${more}`, strong(`${count(full.length)} keys`), `, and ${refused(first)} there`);
+  } else if (isKeyed) {
+    parts.push(`At `, code(first.name), ` ${refused(first)}`);
   } else {
-    parts.push(code(first.name), ` refuses ${times(refused)}`);
+    parts.push("The ", strong(plural(first.max, "place")), " of ", code(first.name), ` are taken, and ${refused(first)}, whoever asks`);
   }
   if (limits.length > 1) {
-    parts.push("; ");
-    limits.slice(1, 3).forEach((limit, index) => parts.push(index ? ", " : "", code(limit.name), ` refuses ${times(rates.limit(limit.name).refused)} too`));
-    if (limits.length > 3) parts.push(`, and ${count(limits.length - 3)} more limits`);
-  } else if (seen.queued === 0 && full.length === 1 && first.per.length > 0 && knowsAll(first)) {
-    parts.push("; nobody else is affected");
-  } else if (seen.queued > 0) {
-    parts.push(`; ${plural(seen.queued, "request waits", "requests wait")}`);
-  }
+    parts.push("; so it is at ", code(limits[1].name), limits.length > 2 ? ` and ${plural(limits.length - 2, "more limit")}` : "");
+  } else if (seen.queued > 0) parts.push("; ", ...waitingParts(seen));
+  else if (full.length === 1 && isKeyed && isAlone(first, seen)) parts.push("; nobody else is at a limit");
   return [...parts, "."];
 }
 
@@ -123,10 +136,10 @@ export function headline(seen, rates) {
   }
   if (seen.queued > 0) {
     const oldest = seen.requests.waiting[0];
-    const where = seen.limits.filter((limit) => limit.queued > 0).map((limit) => limit.name);
     const longest = oldest ? `, the longest for ${span(oldest.age_seconds)}` : "";
-    const of = where.length === 1 ? [" of ", code(where[0])] : [];
-    return say("busy", `waiting ${where}`, strong(plural(seen.queued, "request")), ` ${seen.queued === 1 ? "waits" : "wait"} for a place`, ...of, `${longest}; nobody is refused.`);
+    const [first, ...rest] = waitingParts(seen);
+    const kind = `waiting ${seen.limits.filter((limit) => limit.queued > 0).map((limit) => limit.name)}`;
+    return say("busy", kind, strong(first), ...rest, `${longest}; nobody is refused.`);
   }
   const fullest = fullestOf(seen.limits);
   if (!fullest) return say("calm", "no limit", `${plural(seen.in_flight, "request is", "requests are")} in flight. No limit is enforced, so nothing is held back.`);
@@ -155,7 +168,7 @@ export function notes(seen, rates) {
     add("busy", "An override is in force: ", strong(count(of.max)), ` for ${whose(of)} in `, code(of.limit), `, for ${span(of.seconds_left)} more.`);
   } else if (overrides.length > 1) add("busy", strong(plural(overrides.length, "temporary override")), " are in force.");
   const shadow = seen.limits.filter((limit) => limit.mode !== "enforce" && (rates.limit(limit.name)?.would ?? 0) > 0);
-  for (const limit of shadow.slice(0, 2)) add("calm", code(limit.name), `, in shadow mode, would refuse ${times(rates.limit(limit.name).would)}; nobody is.`);
+  for (const limit of shadow.slice(0, 2)) add("calm", code(limit.name), `, in shadow mode, would refuse ${times(rates.limit(limit.name).would)}; it refuses nobody.`);
   if (seen.leaks_detected > 0) add("trouble", `The auditor has found ${plural(seen.leaks_detected, "count")} that did not match; please report it with the log.`);
   if (seen.log_lines_dropped > 0) add("calm", `${plural(seen.log_lines_dropped, "line")} of the access log could not be written.`);
   return lines.slice(0, 5);
