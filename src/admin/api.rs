@@ -26,6 +26,8 @@ const ROWS_MAX: usize = 1_000;
 /// Rows of a list for whoever does not say.
 const TOP_DEFAULT: usize = 20;
 const REQUESTS_DEFAULT: usize = 100;
+/// The upstream that is a plugin inside the gate; the name is reserved.
+const PLUGIN: &str = "presence";
 
 /// Answers one call.
 pub(super) async fn answer(shared: &Arc<dyn Operations>, request: Request<Incoming>) -> Answer {
@@ -311,13 +313,19 @@ fn cancel(operations: &dyn Operations, id: &str) -> Answer {
         let (account, path) = (&request.account, request.path());
         let state = request.state().as_str();
         tracing::info!(id = request.id, %account, path, state, "request cancelled by an operator");
-        text(StatusCode::NO_CONTENT, "")
-    } else {
-        problem(
-            StatusCode::CONFLICT,
-            "the request goes on to another state or ends at this moment; look again, then repeat",
-        )
+        return text(StatusCode::NO_CONTENT, "");
     }
+    if request.state() == State::Lease && &*request.upstream == PLUGIN {
+        let detail = format!(
+            "this is a call, which the presence plugin leads: it is ended there, by `DELETE {}` at the gate with the account's key",
+            request.path()
+        );
+        return problem(StatusCode::CONFLICT, &detail);
+    }
+    problem(
+        StatusCode::CONFLICT,
+        "the request goes on to another state or ends at this moment; look again, then repeat",
+    )
 }
 
 pub(super) fn row(request: &crate::telemetry::Request, state: State, age: Duration) -> Value {

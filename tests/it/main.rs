@@ -20,6 +20,7 @@ mod keys;
 mod leak;
 mod lease;
 mod moving;
+mod operator;
 mod presence;
 mod proxy;
 mod queue;

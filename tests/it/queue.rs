@@ -277,15 +277,6 @@ async fn an_operator_can_end_a_wait() {
             .status,
         404
     );
-    let held = gate.get_admin("/v1/requests?state=forwarded").await;
-    let path = format!("/v1/requests/{}", held[0]["id"]);
-    assert_eq!(
-        admin
-            .ask("DELETE", &path, &[("host", "localhost")], "")
-            .await
-            .status,
-        409
-    );
 }
 
 // Drain: who waits, waits on; at the end of the drain he is told, and what is in flight is cut.

@@ -3,7 +3,7 @@
 
 import { Rows, attribute, byId, make, pairs, shown, text } from "./dom.js";
 import { call } from "./link.js";
-import { REASONS, clock, count, keyName, plural, rate, span } from "./words.js";
+import { REASONS, clock, count, keyName, plural, rate, span, standing } from "./words.js";
 
 const cells = (...names) => names.map((name) => make("td", { class: name }));
 
@@ -35,7 +35,8 @@ function paperRow() {
     update(of) {
       text(name, of.name);
       const all = of.admitted + of.rejected;
-      text(kind, `${of.kind} · ${count(of.rejected)} of ${count(all)}`);
+      text(kind, `${of.kind} · ${count(of.rejected)}`);
+      attribute(kind, "title", `${count(of.rejected)} of ${count(all)} would have been refused`);
       text(now, rate(of.speed));
       text(since, all ? `${Math.round((100 * of.rejected) / all)} %` : "–");
     },
@@ -130,7 +131,7 @@ export class Facts {
       ["loaded", `${clock(loaded)}, ${span(Math.max(0, Math.floor((now - loaded) / 1000)))} ago`],
       ["hash", seen.hash.slice(0, 12), null, seen.hash],
     ]);
-    const refusal = seen.last_refusal;
+    const refusal = standing(seen);
     const mark = refusal && JSON.stringify(refusal);
     if (mark !== this.#refusal) {
       this.#refusal = mark;

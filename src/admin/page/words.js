@@ -155,11 +155,14 @@ export function headline(seen, rates) {
   return say("calm", "calm", `All fits: ${plural(seen.in_flight, "request")} in flight, and the fullest limit, `, code(fullest.name), `, is at ${part} %.`);
 }
 
+/** The refusal that the file on disk is under: the gate remembers the last one, also when a later file is in force. */
+export const standing = (seen) => (seen.last_refusal && Date.parse(seen.last_refusal.at) > Date.parse(seen.loaded_at) ? seen.last_refusal : null);
+
 /** What else an operator should know, each in a line: `{ tone, parts }`. */
 export function notes(seen, rates) {
   const lines = [];
   const add = (tone, ...parts) => lines.push({ tone, parts });
-  if (seen.last_refusal) add("trouble", "The file on disk was refused: what runs is still generation ", strong(count(seen.generation)), ". See the configuration below.");
+  if (standing(seen)) add("trouble", "The file on disk was refused: what runs is still generation ", strong(count(seen.generation)), ". See the configuration below.");
   const ill = seen.upstreams.filter((of) => of.healthy > 0).flatMap((of) => of.endpoints.filter((endpoint) => !endpoint.healthy));
   if (ill.length > 0) add("trouble", `${plural(ill.length, "endpoint takes", "endpoints take")} no requests: `, code(ill[0].address), ill.length > 1 ? " and more." : ".");
   const overrides = seen.limits.flatMap((limit) => limit.overrides.map((of) => ({ limit: limit.name, ...of })));

@@ -8,6 +8,8 @@ import { call } from "./link.js";
 import { count, span } from "./words.js";
 
 const ASKED_MAX = 100;
+/** As many of a kind as the overview tells of. */
+const TOLD_MAX = 25;
 /** How long a row says what became of its request. */
 const FAREWELL_MS = 6_000;
 
@@ -105,7 +107,7 @@ class Requests {
     text(byId(`${this.#name}-count`), all == null ? "" : count(all));
     text(byId(`${this.#name}-empty`), nothing);
     shown(byId(`${this.#name}-empty`), requests.length === 0 && byId(this.#name).childElementCount === 0);
-    const more = all != null && all > requests.length ? `the ${requests.length} oldest of ${count(all)}` : "";
+    const more = requests.length >= TOLD_MAX && all > requests.length ? `the ${requests.length} oldest of ${count(all)}` : "";
     text(byId(`${this.#name}-still`), isStill && isBehind ? "held still while you point here" : more);
   }
 }

@@ -1,7 +1,7 @@
 //! The presence plugin behind a real gate: over REST, on sockets, and for those who watch.
 
 mod api;
-mod browser;
+pub(crate) mod browser;
 mod calls;
 mod desk;
 mod edit;
