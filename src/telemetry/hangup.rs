@@ -25,18 +25,21 @@ pub struct Hangup {
 }
 
 impl Hangup {
-    /// A request of that number begins; what was asked of an earlier one is kept, for its connection is on its way out.
+    /// A request of that number begins; that an earlier one was to be broken off is kept, for its connection is on its way out.
     pub fn begin(&self, id: u64) {
         let _ = self
             .word
             .compare_exchange(IDLE, id, Ordering::Relaxed, Ordering::Relaxed);
     }
 
-    /// The request of that number is over.
+    /// The request of that number is over. One that was to be refused was answered somehow, and the next one on its connection is none
+    /// of that: none begins before the one before it has ended.
     pub fn end(&self, id: u64) {
-        let _ = self
-            .word
-            .compare_exchange(id, IDLE, Ordering::Relaxed, Ordering::Relaxed);
+        for known in [id, REFUSE] {
+            let _ = self
+                .word
+                .compare_exchange(known, IDLE, Ordering::Relaxed, Ordering::Relaxed);
+        }
     }
 
     /// Asks for the end of the request of that number: by an answer if it has none yet, else by breaking it off. False if it is over.
@@ -107,5 +110,12 @@ mod tests {
         hangup.end(8);
         hangup.begin(9);
         assert!(hangup.is_cut(), "its connection is on its way out");
+        let hangup = Hangup::default();
+        hangup.begin(10);
+        assert!(hangup.ask(10, false));
+        hangup.end(10);
+        hangup.begin(11);
+        assert!(!hangup.is_asked(), "the next one is not refused for it");
+        assert!(hangup.ask(11, false));
     }
 }

@@ -218,7 +218,7 @@ function explained(answer) {
     ["cost", plural(judged.cost, "place")],
     ["upstream", judged.upstream],
   ]);
-  const blocks = [{ title: "Limits, in the order in which they are asked", limits: judged.limits }, ...(judged.candidates ?? []).map((of) => ({ title: `On paper: the candidate ${of.name}`, limits: of.limits }))];
+  const blocks = [{ title: "Limits, in the order in which they are asked", limits: judged.limits }, ...(judged.candidates ?? []).map((of) => ({ title: `On paper: the candidate ${of.name}${of.fits == null ? "" : of.fits ? " would admit it" : " would refuse it"}`, limits: of.limits }))];
   return [first, list, ...(judged.exempt ? [] : blocks.flatMap(limitsOf))].filter(Boolean);
 }
 

@@ -15,7 +15,7 @@ const LIMITS: &str = "access_log: { path: stdout }\n\
                       resources:\n\
                       - { name: calls, match: { methods: [POST], path: /calls }, upstream: api, completion: { hold_up_to: 1h } }\n\
                       - { name: rest, match: { path: \"/{*rest}\" }, upstream: api }\n\
-                      limits: [{ name: whole, per: [], max: 2, leases: true }]";
+                      limits: [{ name: whole, per: [], max: 2, leases: count }]";
 
 /// More than all buffers between an origin and a client that takes nothing.
 const FLOOD: usize = 64 * 1024 * 1024;

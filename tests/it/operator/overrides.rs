@@ -8,7 +8,7 @@ use crate::support::eventually;
 use crate::support::origin::{Origin, held_origin};
 use crate::support::sidecar::{Sidecar, sidecar};
 
-const ACCOUNT: &str = "groups: { large: { accounts: [G] } }\n\
+const ACCOUNT: &str = "accounts: { identify: [{ header: x-account }], groups: { large: { accounts: [G] } } }\n\
                        limits: [{ name: account, per: [account], max: 1, when_full: [{ queue: { length: 5, timeout: 60s } }] }, \
                        { name: whole, per: [], max: 50 }]";
 const PATH: &str = "/v1/limits/account/override";
@@ -178,16 +178,20 @@ async fn an_override_is_shown_everywhere() {
         of["account"] == "A" && of["max"] == 1 && of["seconds_left"].as_u64() > Some(500)
     };
     assert!(wanted(&gate.limit("account").await["overrides"][0]));
-    let overview = gate.get_admin("/v1/overview").await;
+    let overview = admin(&gate, "GET", "/v1/overview", "").await.json();
     assert!(wanted(&overview["limits"][0]["overrides"][0]), "{overview}");
     assert_eq!(overview["limits"][0]["fullest"][0]["max"], 1);
     assert_eq!(gate.keys("account").await[0]["max"], 1);
     let gauge = "tidegate_limit_overrides{limit=\"account\"}";
     assert_eq!(gate.metric(gauge).await, Some(1.0));
     let refused = gate.get("/refused", "A").await;
-    assert_eq!(
-        (refused.status, refused.field("x-admission-limit")),
-        (429, "account")
+    assert_eq!(refused.status, 429);
+    assert!(
+        refused
+            .field("ratelimit-policy")
+            .starts_with("\"account\";q=1;"),
+        "{}",
+        refused.head.raw
     );
     let line = logged(&gate, "/refused").await;
     assert_eq!(line["limit"]["max"], 1, "{line}");

@@ -7,8 +7,8 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::presence::browser::Browser;
+use crate::presence::road::Road;
 use crate::support::client::{Connection, by};
-use crate::support::eventually;
 use crate::support::origin::{Origin, held_origin};
 use crate::support::sidecar::{Sidecar, sidecar};
 
@@ -51,9 +51,7 @@ impl Desk {
     async fn ask(&mut self, account: &str, count: usize) {
         for index in 0..count {
             let mut client = self.gate.connect().await;
-            client
-                .send_get(&format!("/{account}/{index}"), &by(account))
-                .await;
+            client.send_get(&format!("/of/{index}"), &by(account)).await;
             self.clients.push(client);
         }
     }
@@ -129,10 +127,11 @@ async fn an_operator_sees_who_holds_the_places_and_ends_the_oldest() {
         .await;
     desk.until_says("#accounts", "noisy").await;
     desk.until_says("#decisions", "queue_full").await;
-    desk.until_says("#waiting", "/noisy/").await;
+    desk.until_says("#waiting", "/of/").await;
 
     // Narrowed to one account, and back.
-    desk.click("#accounts li:first-child button.account").await;
+    desk.click("#accounts button[title='Show only noisy']")
+        .await;
     desk.until_says("#filter-account", "noisy").await;
     let only = "(() => { const rows = [...document.querySelectorAll('#holding tr')]; \
                 return rows.length === 3 && rows.every((row) => row.textContent.includes('noisy')); })()";
@@ -253,7 +252,7 @@ async fn everything_is_reached_by_keyboard() {
     let mut desk = Desk::open(LIMITS).await;
     desk.ask("acme", 1).await;
     desk.until_says(&figure("account"), "1 of 3").await;
-    let focused = "[document.activeElement.getAttribute('aria-label') ?? document.activeElement.id || document.activeElement.textContent.trim()]";
+    let focused = "[document.activeElement.getAttribute('aria-label') ?? (document.activeElement.id || document.activeElement.textContent.trim())]";
     let mut reached = Vec::new();
     for _ in 0..40 {
         desk.browser.does(json!({ "press": "Tab" })).await;
@@ -266,7 +265,7 @@ async fn everything_is_reached_by_keyboard() {
     for wanted in [
         "Skip to the state of the gate",
         "Override account for a while",
-        "Cancel GET /acme/0 of acme",
+        "Cancel GET /of/0 of acme",
         "explain-path",
         "reload",
     ] {
@@ -382,16 +381,18 @@ async fn the_page_asks_for_the_admin_token() {
 #[tokio::test]
 async fn what_is_no_longer_true_is_shown_as_such() {
     let mut desk = Desk::open(LIMITS).await;
+    let road = Road::to(&desk.gate.admin).await;
+    let page = format!("http://{}/", road.address);
+    desk.browser.does(json!({ "open": page })).await;
     desk.until_says("#link", "live").await;
     desk.browser.does(json!({ "offline": true })).await;
-    desk.gate.signal(rustix::process::Signal::STOP);
-    eventually("the page notices", async || {
-        let old = "[document.querySelector('#link').textContent]";
-        let said = desk.browser.does(json!({ "see": old })).await;
-        said[0].as_str().is_some_and(|said| said.contains("old"))
-    })
-    .await;
-    desk.gate.signal(rustix::process::Signal::CONT);
+    road.cut();
+    desk.until_says("#link", "no word from the gate; shown is")
+        .await;
+    desk.until_says("#link", "trying again in").await;
+    let dimmed = "getComputedStyle(document.querySelector('#main > *')).opacity < 1";
+    desk.browser.sees(dimmed).await;
     desk.browser.does(json!({ "offline": false })).await;
     desk.until_says("#link", "live").await;
+    desk.browser.sees(&format!("!({dimmed})")).await;
 }

@@ -9,7 +9,7 @@ mod instructions;
 mod packages;
 mod page;
 mod phone;
-mod road;
+pub(crate) mod road;
 mod sdk;
 mod sockets;
 mod tokens;
