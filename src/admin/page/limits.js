@@ -118,13 +118,16 @@ function sparkline() {
   };
 }
 
+/** How full: now, and palely the most of the last seconds, which is what a refusal met. */
 function bar() {
-  const fill = make("span", { class: "fill" });
-  const track = make("span", { class: "bar", role: "meter", "aria-valuemin": "0" }, fill);
+  const [most, fill] = [make("span", { class: "most" }), make("span", { class: "fill" })];
+  const track = make("span", { class: "bar", role: "meter", "aria-valuemin": "0" }, most, fill);
+  const width = (of) => `${(100 * Math.min(Math.max(of, 0), 1)).toFixed(2)}%`;
   return {
     track,
-    show(ratio, now, max, label, tone) {
-      fill.style.transform = `scaleX(${Math.min(Math.max(ratio, 0), 1).toFixed(4)})`;
+    show(ratio, now, max, label, tone, peak = 0) {
+      fill.style.width = width(ratio);
+      most.style.width = width(Math.max(ratio, peak / Math.max(max, 1)));
       attribute(track, "data-tone", tone);
       attribute(track, "aria-valuemax", Math.max(max, now));
       attribute(track, "aria-valuenow", now);
@@ -166,9 +169,9 @@ function keyRow(view, limit, said) {
     update(of) {
       item = of;
       name.show(of.key, limit().per);
-      meter.show(of.in_flight / Math.max(of.max, 1), of.in_flight, of.max, `${keyName(of.key)}: ${of.in_flight} of ${of.max}`);
+      meter.show(of.in_flight / Math.max(of.max, 1), of.in_flight, of.max, `${keyName(of.key)}: ${of.in_flight} of ${of.max}`, null, of.peak);
       text(number, `${count(of.in_flight)} of ${count(of.max)}`);
-      text(waits, of.queued ? `${count(of.queued)} waiting` : `peak ${count(of.peak)}`);
+      text(waits, of.queued ? `${count(of.queued)} waiting` : `most ${count(Math.max(of.peak, of.in_flight))}`);
       attribute(change, "aria-label", `Override ${limit().name} for ${keyName(of.key)}`);
       element.toggleAttribute("data-picked", view.account() !== null && of.key.account === view.account());
     },
@@ -268,7 +271,7 @@ function showLimit(of, view, parts) {
   const [now, max] = key ? [key.in_flight, key.max] : [of.per.length ? 0 : of.in_flight, of.max];
   const ratio = key ? now / Math.max(max, 1) : of.used_ratio;
   text(parts.number, `${count(now)} of ${count(max)}`);
-  parts.meter.show(ratio, now, max, `${of.name}${key && of.per.length ? `, ${keyName(key.key)}` : ""}: ${now} of ${max} in flight`, tone);
+  parts.meter.show(ratio, now, max, `${of.name}${key && of.per.length ? `, ${keyName(key.key)}` : ""}: ${now} of ${max} in flight`, tone, key?.peak);
   const facts = [];
   if (of.per.length) facts.push(`${count(of.in_flight)} in flight over ${plural(of.keys, "key")}`);
   if (of.queued > 0) facts.push(`${count(of.queued)} waiting`);

@@ -174,8 +174,10 @@ export class Work {
 
   #showAccounts(seen) {
     const list = byId("accounts");
-    const most = Math.max(1, ...seen.accounts.map((of) => Math.max(of.in_flight, of.peak)));
-    const accounts = seen.accounts.map((of) => ({ ...of, most }));
+    // The most of the last seconds is noted now and then; what is there this moment was there.
+    const noted = seen.accounts.map((of) => ({ ...of, peak: Math.max(of.in_flight, of.peak) }));
+    const most = Math.max(1, ...noted.map((of) => of.peak));
+    const accounts = noted.map((of) => ({ ...of, most }));
     // By what does not change from one moment to the next.
     accounts.sort((a, b) => b.peak - a.peak || (a.account < b.account ? -1 : 1));
     this.#accounts.show(accounts, (of) => of.account, isHeld(list));
@@ -185,7 +187,7 @@ export class Work {
 
 function accountRow(view) {
   const name = make("button", { type: "button", class: "account" });
-  const peak = make("span", { class: "fill peak" });
+  const peak = make("span", { class: "most" });
   const fill = make("span", { class: "fill" });
   const track = make("span", { class: "bar", "aria-hidden": "true" }, peak, fill);
   const number = make("span", { class: "numbers" });
@@ -199,8 +201,8 @@ function accountRow(view) {
       text(name, account);
       attribute(name, "title", `Show only ${account}`);
       attribute(name, "aria-pressed", view.account() === account ? "true" : "false");
-      fill.style.transform = `scaleX(${(of.in_flight / of.most).toFixed(4)})`;
-      peak.style.transform = `scaleX(${(Math.max(of.peak, of.in_flight) / of.most).toFixed(4)})`;
+      fill.style.width = `${((100 * of.in_flight) / of.most).toFixed(2)}%`;
+      peak.style.width = `${((100 * of.peak) / of.most).toFixed(2)}%`;
       text(number, `${count(of.in_flight)} · ${count(of.peak)}`);
       element.toggleAttribute("data-picked", view.account() === account);
     },

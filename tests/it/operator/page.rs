@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::presence::browser::Browser;
 use crate::presence::road::Road;
@@ -81,15 +81,14 @@ impl Desk {
         assert!(std::fs::metadata(path).unwrap().len() > 10_000);
     }
 
-    /// How wide something is drawn, of how wide it could be.
-    async fn fullness(&mut self, limit: &str) -> Value {
-        let fill = format!("document.querySelector('[data-limit={limit}] .now .fill')");
+    /// Waits until the bar of a limit is filled so far that this holds of `part`, of 0 to 1.
+    async fn until_filled(&mut self, limit: &str, holds: &str) {
+        let bar = format!("document.querySelector('[data-limit={limit}] .bar')");
+        let width = "getBoundingClientRect().width";
+        let part = format!("{bar}.querySelector('.fill').{width} / {bar}.{width}");
         self.browser
-            .sees(&format!(
-                "[new DOMMatrix(getComputedStyle({fill}).transform).a]"
-            ))
-            .await[0]
-            .take()
+            .sees(&format!("((part) => {holds})({part})"))
+            .await;
     }
 }
 
@@ -115,10 +114,8 @@ async fn an_operator_sees_who_holds_the_places_and_ends_the_oldest() {
     desk.browser
         .sees("document.querySelector('[data-limit=account] .bar').getAttribute('aria-valuenow') === '3'")
         .await;
-    desk.browser
-        .sees("new DOMMatrix(getComputedStyle(document.querySelector('[data-limit=account] .now .fill')).transform).a === 1")
-        .await;
-    assert!(desk.fullness("whole").await.as_f64().unwrap() < 0.5);
+    desk.until_filled("account", "part > 0.999").await;
+    desk.until_filled("whole", "part > 0.1 && part < 0.5").await;
     // What is on paper is marked so, and the last minutes are drawn.
     desk.until_says("[data-limit=tight] .tag", "shadow").await;
     desk.until_says("#paper-rows", "half").await;
