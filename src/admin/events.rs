@@ -108,8 +108,8 @@ impl Events {
 /// How long between two views.
 fn pause(listeners: usize) -> Duration {
     Duration::from_secs(match listeners {
-        ..=50 => 1,
-        ..=250 => 2,
+        0..=50 => 1,
+        51..=250 => 2,
         _ => 5,
     })
 }

@@ -55,10 +55,7 @@ static TAG: LazyLock<HeaderValue> = LazyLock::new(|| {
 /// The file at that path, if there is one.
 pub(super) fn file(path: &str, headers: &HeaderMap) -> Option<Answer> {
     let (_, kind, text) = FILES.into_iter().find(|(known, ..)| *known == path)?;
-    let is_known = headers
-        .get_all(IF_NONE_MATCH)
-        .iter()
-        .any(|known| names_the_tag(known));
+    let is_known = headers.get_all(IF_NONE_MATCH).iter().any(names_the_tag);
     let body = if is_known { "" } else { text };
     let mut answer = Response::new(Full::new(Bytes::from_static(body.as_bytes())).boxed_unsync());
     if is_known {
