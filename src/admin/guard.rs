@@ -50,19 +50,19 @@ pub(super) fn check(
         let sentence = "writes from other machines need `admin.token` in the configuration";
         return Err((StatusCode::FORBIDDEN, sentence));
     }
-    let host = headers
-        .get(HOST)
-        .and_then(|host| host.to_str().ok())
-        .map(without_port);
-    if !host.is_some_and(is_ours) {
+    let host = headers.get(HOST).and_then(|host| host.to_str().ok());
+    if !host.map(without_port).is_some_and(is_ours) {
         let sentence = "the Host field must be an IP address or localhost; to look under another name, set `admin.token`";
         return Err((StatusCode::FORBIDDEN, sentence));
     }
     let origin = headers
         .get(ORIGIN)
         .map(|origin| origin.to_str().unwrap_or_default());
-    if origin.is_some_and(|origin| origin_host(origin) != host) {
-        return Err((StatusCode::FORBIDDEN, "the Origin field names another host"));
+    if origin.is_some_and(|origin| origin_authority(origin) != host) {
+        return Err((
+            StatusCode::FORBIDDEN,
+            "the Origin field names another host or port",
+        ));
     }
     Ok(())
 }
@@ -91,10 +91,9 @@ fn without_port(authority: &str) -> &str {
     }
 }
 
-fn origin_host(origin: &str) -> Option<&str> {
-    origin
-        .split_once("://")
-        .map(|(_, authority)| without_port(authority))
+/// Host and port: what another program of this machine serves is another origin too. Browsers write both fields alike.
+fn origin_authority(origin: &str) -> Option<&str> {
+    origin.split_once("://").map(|(_, authority)| authority)
 }
 
 #[cfg(test)]
@@ -128,6 +127,8 @@ mod tests {
         let page = |origin| write(&local(), &[("host", "localhost:9901"), ("origin", origin)]);
         assert_eq!(page("http://localhost:9901"), None);
         assert_eq!(page("http://evil.example"), Some(403));
+        assert_eq!(page("http://localhost:9902"), Some(403));
+        assert_eq!(page("http://localhost"), Some(403));
         assert_eq!(page("null"), Some(403));
     }
 

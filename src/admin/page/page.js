@@ -142,6 +142,10 @@ function state(word, { since = null, again: next = null }) {
     shown(byId("banner"), false);
     shown(byId("sign-in"), false);
   }
+  if (isNew && (word === "lost" || link.wasLost)) {
+    link.wasLost = word === "lost";
+    text(byId("spoken"), link.wasLost ? "No word from the gate; what is shown is old." : "The gate is heard again.");
+  }
   showLink();
 }
 

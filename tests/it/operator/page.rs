@@ -393,3 +393,17 @@ async fn what_is_no_longer_true_is_shown_as_such() {
     desk.until_says("#link", "live").await;
     desk.browser.sees(&format!("!({dimmed})")).await;
 }
+
+// A page under a name that only DNS gives to this address shows nothing, and says why.
+#[tokio::test]
+async fn a_page_under_a_strange_name_says_why_it_shows_nothing() {
+    let gate = sidecar(LIMITS).before_address("127.0.0.1:9").start().await;
+    let mapped = "--host-resolver-rules=MAP rebound.example 127.0.0.1";
+    let mut browser = Browser::start(&[mapped]).await;
+    let port = gate.admin.rsplit(':').next().unwrap();
+    let page = format!("http://rebound.example:{port}/");
+    browser.does(json!({ "open": page })).await;
+    let said = "document.querySelector('#banner').textContent.includes('must be an IP address or localhost')";
+    browser.sees(said).await;
+    browser.sees("document.querySelector('#main').hidden").await;
+}

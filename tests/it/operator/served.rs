@@ -138,12 +138,17 @@ async fn no_other_page_looks_or_writes() {
         ("POST", "/v1/leases/x/renew", r#"{"ttl":"1s"}"#, 404),
         ("POST", "/v1/reload", "", 200),
     ];
-    let strangers: [Fields<'_>; 6] = [
+    let strangers: [Fields<'_>; 7] = [
         &[("host", "rebound.example")],
         &[("host", "127.0.0.1.rebound.example")],
         &[("host", "rebound.example:9901")],
         &[("host", "127.0.0.1"), ("origin", "http://evil.example")],
         &[("host", "127.0.0.1"), ("origin", "null")],
+        // What another program of this machine serves.
+        &[
+            ("host", "127.0.0.1:9901"),
+            ("origin", "http://127.0.0.1:3000"),
+        ],
         &[
             ("host", "localhost"),
             ("origin", "http://localhost.evil.example"),
