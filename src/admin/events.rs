@@ -108,7 +108,7 @@ impl Events {
 /// How long between two views.
 fn pause(listeners: usize) -> Duration {
     Duration::from_secs(match listeners {
-        0..=50 => 1,
+        ..=50 => 1,
         51..=250 => 2,
         _ => 5,
     })

@@ -8,6 +8,7 @@ mod checks;
 mod mount;
 mod operations;
 mod overrides;
+mod reload;
 mod supervisor;
 mod timekeeper;
 
@@ -18,7 +19,7 @@ use std::time::{Duration, Instant};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use parking_lot::Mutex;
 use pingora_core::services::background::background_service;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::sync::Notify;
 
 use supervisor::Supervisor;
@@ -28,13 +29,13 @@ use crate::admin::{self, Operations};
 use crate::admission::{Policy, Reason, TemporaryMax};
 use crate::classify::Rules;
 use crate::clock::Clock;
-use crate::config::{self, Config, Diagnostic, Report, Secrets};
+use crate::config::{self, Config};
 use crate::presence::Presence;
 use crate::proxy::{
     Acceptor, Address, BindError, Bound, Gate, Generation, Hosted, Phase, Prebound, Route, Stopper,
-    Target, TlsError, Upstream, server_config,
+    Target, TlsError, Upstream,
 };
-use crate::telemetry::{self, ReloadResult, ResourceTable};
+use crate::telemetry::ResourceTable;
 
 /// After the end of a drain: how long the refusals of those who still waited may take on their way.
 const DISMISSED: Duration = Duration::from_millis(500);
@@ -167,21 +168,28 @@ impl App {
             gate: Arc::clone(&gate),
         });
         presence.guard(Arc::new(mount::Doorway(Arc::clone(&gate))));
-        let mut server = Hosted::new();
-        let timekeeper = Timekeeper(Arc::clone(&gate));
         let data = crate::proxy::App::new(gate, listeners);
-        server.add(Prebound::new("data", data, bound, threads).closed_by(&stopper));
-        let api = admin::App::new(Arc::clone(&inner) as Arc<dyn Operations>);
+        let data = Prebound::new("data", data, bound, threads).closed_by(&stopper);
+        let app = Self(inner);
+        app.host(data, admin)?;
+        Ok(app)
+    }
+
+    /// Starts the threads: of the data plane, of the admin API, and of what happens beside them.
+    fn host(&self, data: Prebound<crate::proxy::App>, admin: Bound) -> Result<(), StartError> {
+        let inner = &self.0;
+        let mut server = Hosted::new();
+        server.add(data);
+        let api = admin::App::new(Arc::clone(inner) as Arc<dyn Operations>);
         server.add(Prebound::new("admin", api, vec![admin], 1));
-        server.add(background_service(
-            "supervisor",
-            Supervisor(Arc::clone(&inner)),
-        ));
-        server.add(background_service("presence", mount::Ticking(presence)));
+        let supervisor = Supervisor(Arc::clone(inner));
+        server.add(background_service("supervisor", supervisor));
+        let ticking = mount::Ticking(Arc::clone(&inner.presence));
+        server.add(background_service("presence", ticking));
+        let timekeeper = Timekeeper(Arc::clone(&inner.gate));
         server.add(background_service("timekeeper", timekeeper));
-        let spawned = server.spawn(stopper);
-        spawned.map_err(StartError::system("cannot start a thread"))?;
-        Ok(Self(inner))
+        let spawned = server.spawn(inner.stopper.clone());
+        spawned.map_err(StartError::system("cannot start a thread"))
     }
 
     /// Where clients connect, with the ports that were really taken.
@@ -323,176 +331,4 @@ fn admin_settings(config: &Config) -> admin::Settings {
         token: config.admin.token.clone(),
         is_local,
     }
-}
-
-impl Inner {
-    fn reload(&self) -> admin::Reload {
-        let mut state = self.state.lock();
-        let judged = config::load(&self.path, Secrets::Required);
-        let seen = state.running.stamps();
-        let are_files_unchanged = seen == state.seen;
-        state.seen = seen;
-        let config = match judged {
-            Ok(config) => config,
-            Err(report) => return self.refuse(&mut state, &report),
-        };
-        if config.hash == state.running.hash && are_files_unchanged {
-            // Whoever rotates logs moves the file and sends HUP.
-            if let Err(report) = self.open_log(&config, &state.running) {
-                return self.refuse(&mut state, &report);
-            }
-            self.gate.stats.count_reload(ReloadResult::Unchanged);
-            return self.in_force("unchanged", &[]);
-        }
-        let running = self.gate.generation();
-        match self.prepare(&state, config, &running) {
-            Err(report) => self.refuse(&mut state, &report),
-            Ok((config, prepared)) => self.commit(&mut state, config, prepared, &running),
-        }
-    }
-
-    /// Does all that can fail, and changes nothing.
-    fn prepare(
-        &self,
-        state: &State,
-        mut config: Config,
-        running: &Generation,
-    ) -> Result<(Config, Prepared), Report> {
-        let diagnostics = config::needs_restart(&state.running, &config);
-        if !diagnostics.is_empty() {
-            return Err(Report { diagnostics });
-        }
-        let listeners = config.server.listeners.iter();
-        let tls = listeners.map(|listener| listener.tls.as_ref().map(server_config).transpose());
-        let tls: Result<Vec<_>, TlsError> = tls.collect();
-        let tls = tls.map_err(|error| config.refusal("tls", &chain(&error)))?;
-        self.open_log(&config, &state.running)?;
-        let parts = Parts {
-            resources: &self.gate.resources,
-            clock: &self.gate.clock,
-            presence: &self.presence,
-            overrides: &state.overrides,
-        };
-        let generation = generation(&mut config, running.number + 1, Some(running), &parts);
-        Ok((config, Prepared { generation, tls }))
-    }
-
-    /// Opens the access log where it is new, and a file anew.
-    fn open_log(&self, config: &Config, running: &Config) -> Result<(), Report> {
-        let is_file = matches!(config.access_log.target, telemetry::LogTarget::File(_));
-        if config.access_log == running.access_log && !is_file {
-            return Ok(());
-        }
-        let opened = self
-            .gate
-            .log
-            .open(&config.access_log, self.gate.clock.clone());
-        opened.map_err(|error| {
-            config.refusal(
-                "access_log",
-                &format!("cannot open the access log: {error}"),
-            )
-        })
-    }
-
-    /// Swaps everything in; nothing here can fail.
-    fn commit(
-        &self,
-        state: &mut State,
-        config: Config,
-        prepared: Prepared,
-        running: &Generation,
-    ) -> admin::Reload {
-        let Prepared { generation, tls } = prepared;
-        for ((_, acceptor), tls) in self.listeners.iter().zip(tls) {
-            match (acceptor.load_full(), tls) {
-                (Some(acceptor), Some(tls)) => acceptor.swap(tls),
-                (None, Some(tls)) => acceptor.store(Some(Arc::new(Acceptor::of(tls)))),
-                (_, None) => acceptor.store(None),
-            }
-        }
-        let fresh = generation.policy.counting_from_zero(&running.policy);
-        let presence = config.presence.clone();
-        self.presence.configure(presence.unwrap_or_default());
-        self.gate.apply(generation);
-        self.applied.notify_one();
-        self.admin.store(Arc::new(admin_settings(&config)));
-        let mut warnings: Vec<Value> = config.warnings.iter().map(|found| json!(found)).collect();
-        warnings.extend(fresh.iter().map(|name| {
-            json!({
-                "severity": "warning",
-                "code": "counts_from_zero",
-                "message": format!(
-                    "limit `{name}` counts something else than before, so it begins at zero; \
-                     what is in flight is not in its count"
-                ),
-            })
-        }));
-        warnings.extend(state.prune_overrides(&config.policy).iter().map(|name| {
-            json!({
-                "severity": "warning",
-                "code": "override_ended",
-                "message": format!("a temporary override of the limit `{name}` ended: there is no such limit or group any more"),
-            })
-        }));
-        state.rules_origin = config.origin();
-        state.seen = config.stamps();
-        state.running = config;
-        state.loaded_at = self.gate.clock.unix_time();
-        self.gate.stats.count_reload(ReloadResult::Applied);
-        self.in_force("applied", &warnings)
-    }
-
-    fn in_force(&self, result: &str, warnings: &[Value]) -> admin::Reload {
-        let generation = self.gate.generation().number;
-        tracing::info!(
-            generation,
-            result,
-            warnings = warnings.len(),
-            "configuration reloaded"
-        );
-        let answer = json!({ "generation": generation, "result": result, "warnings": warnings });
-        admin::Reload {
-            is_in_force: true,
-            answer,
-        }
-    }
-
-    fn refuse(&self, state: &mut State, report: &Report) -> admin::Reload {
-        let generation = self.gate.generation().number;
-        tracing::error!(
-            generation,
-            "configuration refused, the running one stays\n{report}"
-        );
-        self.gate.stats.count_reload(ReloadResult::Refused);
-        let at = config::rfc3339(self.gate.clock.unix_time());
-        let diagnostics: &[Diagnostic] = &report.diagnostics;
-        state.last_refusal = Some(json!({ "at": at, "diagnostics": diagnostics }));
-        let answer = json!({
-            "generation": generation,
-            "result": "refused",
-            "diagnostics": diagnostics,
-        });
-        admin::Reload {
-            is_in_force: false,
-            answer,
-        }
-    }
-
-    /// Whether a file has changed since it was last judged.
-    fn is_stale(&self) -> bool {
-        let state = self.state.lock();
-        state.running.stamps() != state.seen
-    }
-}
-
-/// An error with its causes, once.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }

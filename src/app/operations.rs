@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::Inner;
 use crate::admin::{self, Ask, Operations};
-use crate::admission::{Leases, Policy, Registry, TemporaryFault, Whose};
+use crate::admission::{AccountUse, Leases, Policy, Registry, TemporaryFault, Whose};
 use crate::classify::{self, Peer};
 use crate::config;
 use crate::proxy::{Phase, Upstream};
@@ -161,7 +161,7 @@ impl Operations for Inner {
             log: &self.gate.log,
             generation: generation.number,
             overrides: self.count_overrides(),
-            accounts: None,
+            accounts: self.largest_accounts(),
             event_streams: self.views.streams(),
             upstreams: upstreams.collect(),
             adaptive: generation.policy.adaptive().collect(),
@@ -218,6 +218,12 @@ impl Operations for Inner {
 }
 
 impl Inner {
+    /// The accounts that the metrics tell apart, if they do.
+    fn largest_accounts(&self) -> Option<Vec<AccountUse>> {
+        let top = self.state.lock().running.metrics_accounts?;
+        Some(self.gate.registry.accounts(top))
+    }
+
     /// What is known of one upstream.
     fn upstream(&self, upstream: &Upstream) -> Value {
         // The only endpoint of an upstream has all that is in flight there, and is not counted apart.

@@ -59,7 +59,7 @@ impl BackgroundService for Supervisor {
             if tick.is_multiple_of(PEAK_TICKS) {
                 gate.registry.turn_peaks(&policy);
             }
-            let leaks = auditor.scan(&gate.registry, &policy, &gate.live);
+            let leaks = auditor.scan(&gate.registry, &policy, &gate.live).await;
             if leaks > 0 {
                 gate.stats.leaks.fetch_add(leaks, Ordering::Relaxed);
                 tracing::error!(leaks, "counts stand apart from the live requests");

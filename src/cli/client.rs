@@ -1,17 +1,19 @@
 //! A client of the admin API, for commands that look at a running gate.
 //!
-//! One connection a call, each call within a few seconds and with an answer of bounded length. Only reads, never follows where
-//! an answer points to, and says of each failure what was tried, where, and the way out. Never prints the token.
+//! One connection a call, each call within a few seconds and with an answer of bounded length. Never repeats a call, never follows
+//! where an answer points to, and says of each failure what was tried, where, and the way out. Never prints the token.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, StatusCode, header};
-use http_body_util::{BodyExt as _, Empty, Limited};
+use http::{HeaderValue, Method, Request, StatusCode, header};
+use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -89,6 +91,9 @@ pub(super) enum CallError {
     /// It wants a token, or another one.
     #[error("the gate at {0} refuses to tell ({1}): {2}")]
     Refused(String, StatusCode, &'static str),
+    /// It does not do what it was asked for, and says why.
+    #[error("the gate at {0} declines ({1}): {2}")]
+    Declined(String, StatusCode, String),
     /// Whatever listens there is something else.
     #[error(
         "what listens at {0} is no admin API of a Tidegate that this program knows: {1}; say with --admin where that is (`admin.address` of its configuration)"
@@ -102,50 +107,101 @@ impl Gate {
         self.address.to_string()
     }
 
-    /// Asks one call of the admin API.
+    /// Asks for something to look at.
     pub(super) async fn read<T: DeserializeOwned>(&self, path: &str) -> Result<T, CallError> {
-        let call = tokio::time::timeout(CALL_TIMEOUT, self.call(path)).await;
+        let (status, body) = self.ask(Method::GET, path, None).await?;
+        if status != StatusCode::OK {
+            return Err(self.stranger(format!("it answers {status} to {path}")));
+        }
+        serde_json::from_slice(&body)
+            .map_err(|error| self.stranger(format!("its {path} says something else ({error})")))
+    }
+
+    /// Has it change something. Never repeated: whoever asked looks again, and decides.
+    pub(super) async fn write(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<(), CallError> {
+        let (status, body) = self.ask(method, path, body).await?;
+        if status.is_success() {
+            return Ok(());
+        }
+        Err(match serde_json::from_slice(&body) {
+            Ok(Problem { detail }) => CallError::Declined(self.address(), status, detail),
+            Err(_) => self.stranger(format!("it answers {status} to {path}")),
+        })
+    }
+
+    fn stranger(&self, what: String) -> CallError {
+        CallError::Stranger(self.address(), what)
+    }
+
+    async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<(StatusCode, Bytes), CallError> {
+        let is_read = method == Method::GET;
+        let call = tokio::time::timeout(CALL_TIMEOUT, self.call(method, path, body)).await;
         let (status, body) = call.map_err(|_| {
             let late = format!("none within {} s", CALL_TIMEOUT.as_secs());
             CallError::Broke(self.address(), late.into())
         })??;
-        let stranger = |what| CallError::Stranger(self.address(), what);
-        match status {
-            StatusCode::OK => serde_json::from_slice(&body)
-                .map_err(|error| stranger(format!("its {path} says something else ({error})"))),
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                let way_out = match &self.token {
-                    None => "it wants its `admin.token`; set TIDEGATE_ADMIN_TOKEN to it",
-                    Some(_) => "the token is not its own; compare it with `admin.token`",
-                };
-                Err(CallError::Refused(self.address(), status, way_out))
-            }
-            other => Err(stranger(format!("it answers {other} to {path}"))),
+        // Why a write is forbidden, the answer says.
+        let is_refused =
+            status == StatusCode::UNAUTHORIZED || (is_read && status == StatusCode::FORBIDDEN);
+        if is_refused {
+            let way_out = match &self.token {
+                None => "it wants its `admin.token`; set TIDEGATE_ADMIN_TOKEN to it",
+                Some(_) => "the token is not its own; compare it with `admin.token`",
+            };
+            return Err(CallError::Refused(self.address(), status, way_out));
         }
+        Ok((status, body))
     }
 
-    async fn call(&self, path: &str) -> Result<(StatusCode, Bytes), CallError> {
+    async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<(StatusCode, Bytes), CallError> {
+        let broke = |error: http::Error| CallError::Broke(self.address(), error.into());
+        let mut request = Request::builder().method(method).uri(path);
+        request = request.header(header::HOST, "localhost");
+        if let Some(Token(token)) = &self.token {
+            request = request.header(header::AUTHORIZATION, token);
+        }
+        let body = body.map(Value::to_string).unwrap_or_default();
+        let request = request.body(Full::from(body)).map_err(broke)?;
         let unreachable = |error| CallError::Unreachable(self.address(), error);
         match &self.address {
             Address::Tcp(address) => {
                 let stream = TcpStream::connect(address).await.map_err(unreachable)?;
-                self.exchange(stream, path).await
+                self.exchange(stream, request).await
             }
             Address::Unix(socket) => {
                 let stream = UnixStream::connect(socket).await.map_err(unreachable)?;
-                self.exchange(stream, path).await
+                self.exchange(stream, request).await
             }
         }
     }
 
-    async fn exchange<S>(&self, stream: S, path: &str) -> Result<(StatusCode, Bytes), CallError>
+    async fn exchange<S>(
+        &self,
+        stream: S,
+        request: Request<Full<Bytes>>,
+    ) -> Result<(StatusCode, Bytes), CallError>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let broke = |cause: Cause| CallError::Broke(self.address(), cause);
         let not_http = |error: hyper::Error| {
             if error.is_parse() {
-                CallError::Stranger(self.address(), "it speaks no HTTP".to_owned())
+                self.stranger("it speaks no HTTP".to_owned())
             } else {
                 broke(error.into())
             }
@@ -155,18 +211,18 @@ impl Gate {
             .map_err(not_http)?;
         // What breaks the connection, the call hears too.
         let connection = tokio::spawn(async move { drop(connection.await) });
-        let mut request = Request::get(path).header(header::HOST, "localhost");
-        if let Some(Token(token)) = &self.token {
-            request = request.header(header::AUTHORIZATION, token);
-        }
-        let request = request.body(Empty::<Bytes>::new());
-        let request = request.map_err(|error| broke(error.into()))?;
         let answer = sender.send_request(request).await.map_err(not_http)?;
         let status = answer.status();
         let body = Limited::new(answer.into_body(), ANSWER_MAX).collect().await;
         connection.abort();
         Ok((status, body.map_err(broke)?.to_bytes()))
     }
+}
+
+/// Why something was declined.
+#[derive(Debug, Deserialize)]
+struct Problem {
+    detail: String,
 }
 
 #[cfg(test)]

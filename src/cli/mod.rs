@@ -11,6 +11,7 @@ pub mod schema;
 pub mod serve;
 pub mod suggest;
 pub mod token;
+pub mod top;
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;
@@ -37,6 +38,8 @@ enum Command {
     Demo(demo::Args),
     /// Watch a running gate and print limits that would fit what it does
     Suggest(suggest::Args),
+    /// Watch a running gate live in a terminal, and step in
+    Top(top::Args),
     /// Print a token for trying the presence plugin
     Token(token::Args),
     /// Print the configuration reference as Markdown
@@ -55,6 +58,7 @@ impl Cli {
             Command::Explain(args) => explain::run(&args, &mut out, &mut err),
             Command::Demo(args) => serve::demo(&args, &mut out),
             Command::Suggest(args) => suggest::run(&args, &mut out, &mut err),
+            Command::Top(args) => top::run(&args, &mut out),
             Command::Token(args) => token::run(&args, &mut out, &mut err),
             Command::Reference(args) => reference::run(&args, &mut out),
             Command::Schema(args) => schema::run(&args, &mut out),

@@ -71,6 +71,8 @@ pub struct Config {
     pub admin: Admin,
     /// The access log.
     pub access_log: LogSettings,
+    /// How many accounts the metrics tell apart, if they do.
+    pub metrics_accounts: Option<usize>,
     /// In the order of their ids.
     pub upstreams: Vec<proxy::UpstreamSettings>,
     /// The plugin, if there is a section for it. Resources that mount it have the upstream behind the last of `upstreams`.

@@ -14,11 +14,12 @@ use crate::support::origin::{Origin, origin};
 use crate::support::sidecar::{Sidecar, sidecar};
 
 /// Files with blocks of code, as far as they are there.
-const DOCUMENTS: [&str; 5] = [
+const DOCUMENTS: [&str; 6] = [
     "README.md",
     "CHANGELOG.md",
     "docs/calls.md",
     "docs/guide.md",
+    "docs/operate.md",
     "docs/presence.md",
 ];
 
@@ -65,7 +66,9 @@ async fn measured() -> (Sidecar, Origin) {
                   { name: early, max: 10, when_full: [{ queue: { length: 10, timeout: 1s, early: 1 } }] }]";
     let candidates = "candidates: { one: { limits: [{ name: whole, max: 5 }] } }";
     let presence = "presence: { accounts: [{ sid: AC0123456789abcdef0123456789abcdef, auth_token: { env: AC_AUTH_TOKEN } }] }";
-    let gate = sidecar(&format!("{limits}\n{candidates}\n{presence}"));
+    let gate = sidecar(&format!(
+        "{limits}\n{candidates}\n{presence}\nmetrics: {{ accounts: 5 }}"
+    ));
     let gate = gate.env("AC_AUTH_TOKEN", "an auth token of thirty-two bytes or more");
     let gate = gate.before(&origin).start().await;
     assert_eq!(gate.get("/", "A").await.status, 200);

@@ -347,6 +347,7 @@ fn no_file_names_a_machine() {
     for (folder, ending) in [
         ("docs", ".md"),
         ("deploy", ""),
+        ("grafana", ""),
         ("benches", ".sh"),
         (".ci", ""),
     ] {
@@ -390,7 +391,10 @@ fn metrics_that_are_named_exist() {
                     .collect();
                 let suffixes = ["_bucket", "_count", "_sum"];
                 let base = suffixes.iter().find_map(|suffix| word.strip_suffix(suffix));
-                let known = |name: &str| names.contains(&format!("\"{name}\""));
+                let known = |name: &str| {
+                    names.contains(&format!("\"{name}\""))
+                        || crate::grafana::TO_COME.contains(&name)
+                };
                 if !known(&word) && !base.is_some_and(known) {
                     broken.push(format!("{}:{}: no metric `{word}`", source.path, index + 1));
                 }

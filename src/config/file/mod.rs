@@ -26,7 +26,7 @@ pub(super) use candidate::Candidate;
 pub(super) use limit::{
     Adaptive, Admit, Count, Follow, Leases, Limit, Mode, MovingMax, Order, Per, Queue, Slow, Step,
 };
-pub(super) use operate::{AccessLog, Admin, LogFormat, Notify, Store};
+pub(super) use operate::{AccessLog, Admin, LogFormat, Metrics, Notify, Store};
 pub(super) use presence::{ApiWord, Presence, PresenceAccount, PresenceKey, StatusWord, Webhook};
 pub(super) use resource::{
     Departed, DialByPresence, EditOrderWord, Match, Priority, Resource, Stream,
@@ -57,6 +57,10 @@ pub(super) struct File {
     ///
     /// Default: to standard output. Example: `{ path: off }`.
     pub(super) access_log: Option<AccessLog>,
+    /// What `/metrics` tells beyond what it always does.
+    ///
+    /// Default: nothing more. Example: `{ accounts: 20 }`.
+    pub(super) metrics: Option<Metrics>,
     /// The APIs behind the gate, by name.
     ///
     /// Required. Range: 1 to 1,000. Example: `{ api: { endpoints: ["127.0.0.1:3000"] } }`.

@@ -1,4 +1,4 @@
-//! The sections for those who run it: `admin`, `access_log`, `notify`, `stores`.
+//! The sections for those who run it: `admin`, `access_log`, `metrics`, `notify`, `stores`.
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -33,6 +33,18 @@ pub(in crate::config) struct AccessLog {
     ///
     /// Default: `json`. Example: `json`.
     pub(in crate::config) format: Option<At<LogFormat>>,
+}
+
+/// What `/metrics` tells beyond what it always does.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct Metrics {
+    /// How many accounts are told apart, by what they have in flight: those that had most in the last six seconds, and all `other`
+    /// ones together. Each account that is ever among them is a series in Prometheus, so few are better.
+    ///
+    /// Default: none, since a label that clients can choose has no bound. Range: 1 to 100. Example: `20`.
+    #[schemars(extend("x-kind" = "number"))]
+    pub(in crate::config) accounts: Option<At<Scalar>>,
 }
 
 /// How a line of the access log looks.

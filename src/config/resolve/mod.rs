@@ -37,6 +37,8 @@ pub(super) fn resolve(cx: &mut Context<'_>, file: &File, path: &Path, hash: Stri
     let server = server::server(cx, &file.server, &mut places);
     let admin = server::admin(cx, file.admin.as_ref(), &server.listeners, &mut places);
     let access_log = server::access_log(cx, file.access_log.as_ref());
+    let metrics = file.metrics.as_ref();
+    let metrics_accounts = server::metrics_accounts(cx, metrics);
     let (upstreams, upstream_names) = upstreams::upstreams(cx, file, &mut places);
     let default = upstreams::default_upstream(
         cx,
@@ -86,6 +88,7 @@ pub(super) fn resolve(cx: &mut Context<'_>, file: &File, path: &Path, hash: Stri
         server,
         admin,
         access_log,
+        metrics_accounts,
         policy,
         upstreams,
         presence,

@@ -1,4 +1,4 @@
-//! The sections `server`, `admin` and `access_log`.
+//! The sections `server`, `admin`, `access_log` and `metrics`.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -6,6 +6,7 @@ use std::time::Duration;
 use http::HeaderName;
 
 use super::context::Context;
+use crate::admission::Registry;
 use crate::classify::TrustedProxies;
 use crate::config::Admin;
 use crate::config::diagnostic::Place;
@@ -282,4 +283,14 @@ pub(super) fn access_log(cx: &mut Context<'_>, section: Option<&file::AccessLog>
             .hint("a file, `stdout`, `stderr` or `off`");
     }
     LogSettings { target }
+}
+
+/// How many accounts the metrics tell apart.
+pub(super) fn metrics_accounts(
+    cx: &mut Context<'_>,
+    section: Option<&file::Metrics>,
+) -> Option<usize> {
+    let accounts = section?.accounts.as_ref()?;
+    let most = u32::try_from(Registry::ACCOUNTS_MAX).unwrap_or(u32::MAX);
+    Some(cx.count("accounts", Some(accounts), 1, 1..=most) as usize)
 }

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use tidegate::admission::{Permit, Registry};
+use tidegate::admission::{Dimension, Outcome, Permit, Registry};
 
-use super::{CALLS, World, class, seeds};
+use super::{CALLS, World, class, limit, seeds};
 
 /// Name, in flight and peak of each account that is listed.
 fn listed(world: &World, top: usize) -> Vec<(String, u32, u32)> {
@@ -148,4 +148,35 @@ fn a_flood_of_accounts_hides_no_large_one() {
     turn(&world);
     let wanted = [row("first", 0, 9), row("second", 0, 8), row("third", 0, 7)];
     assert_eq!(listed(&world, 3), wanted);
+}
+
+// G24: demand is what would be in use if nobody were refused: what is held and waits, and by Little's law what the refused would hold.
+#[test]
+fn demand_counts_what_is_refused_by_how_long_it_would_have_stayed() {
+    let world = World::new(&[limit("account", &[Dimension::Account], 4)]);
+    let demand = |world: &World| world.registry.snapshot(&world.policy).limits[0].demand;
+    let held = hold(&world, "a", 4);
+    assert_eq!(demand(&world), Some(4.0));
+    world.clock.advance(Duration::from_secs(2));
+    for permit in held {
+        permit.finish(Outcome::Success, world.clock.now());
+    }
+    let held = hold(&world, "a", 4);
+    for _ in 0..60 {
+        for _ in 0..50 {
+            world.refuse(&class("a", CALLS));
+        }
+        world.policy.turn_rates();
+    }
+    // Four are held; fifty a second that would each stay for two seconds are a hundred more.
+    let busy = demand(&world).expect("places are held");
+    assert!((busy - 104.0).abs() < 1.0, "{busy}");
+    assert_eq!(
+        world.registry.snapshot(&world.policy).limits[0].refused,
+        3_000
+    );
+    (0..120).for_each(|_| world.policy.turn_rates());
+    let calm = demand(&world).expect("places are held");
+    assert!((calm - 4.0).abs() < 0.1, "{calm}");
+    drop(held);
 }

@@ -2,8 +2,8 @@
 
 mod api;
 pub(crate) mod browser;
-mod calls;
-mod desk;
+pub(crate) mod calls;
+pub(crate) mod desk;
 mod edit;
 mod instructions;
 mod packages;

@@ -28,14 +28,30 @@ pub(crate) const NGINX: Tool = Tool {
     program: "nginx",
     package: "nginx-light",
 };
+/// The judge of what is written for Prometheus.
+pub(crate) const PROMTOOL: Tool = Tool {
+    program: "promtool",
+    package: "prometheus",
+};
+/// Prometheus itself.
+pub(crate) const PROMETHEUS: Tool = Tool {
+    program: "prometheus",
+    package: "prometheus",
+};
 /// The browser, which a script starts.
 pub(crate) const CHROMIUM: Tool = Tool {
     program: "chromium",
     package: "chromium",
 };
+/// The terminal, as a program: it has a real pseudo-terminal, and tells what stands on its screen.
+pub(crate) const TMUX: Tool = Tool {
+    program: "tmux",
+    package: "tmux",
+};
 
 impl Tool {
-    fn command(&self) -> Command {
+    /// How to call it, for what [`run`](Self::run) and [`spawn`](Self::spawn) do not.
+    pub(crate) fn command(&self) -> Command {
         // Debian keeps servers out of an ordinary user's path.
         let found = ["/usr/bin", "/usr/sbin", "/usr/local/bin", "/usr/local/sbin"]
             .map(|directory| std::path::Path::new(directory).join(self.program));
@@ -73,7 +89,7 @@ impl Tool {
 
 /// A program that is killed when dropped.
 #[derive(Debug)]
-pub(crate) struct Running(Child);
+pub(crate) struct Running(pub(crate) Child);
 
 impl Drop for Running {
     fn drop(&mut self) {

@@ -14,6 +14,6 @@ mod races;
 mod rights;
 mod rings;
 mod rough;
-mod scene;
+pub(crate) mod scene;
 mod settings;
 mod talk;
