@@ -118,7 +118,7 @@ pub(super) async fn answer(shared: &Arc<dyn Operations>, request: Request<Incomi
         (["v1", "leases", _, "renew"], _) => not_allowed("POST"),
         _ => problem(
             StatusCode::NOT_FOUND,
-            "there are /live /ready /metrics /v1/status /v1/overview /v1/events /v1/limits/{name}/keys \
+            "there are / for people, and /live /ready /metrics /v1/status /v1/overview /v1/events /v1/limits/{name}/keys \
              /v1/limits/{name}/override /v1/accounts /v1/candidates /v1/requests /v1/leases /v1/config, POST /v1/reload /v1/explain /v1/leases/{id}/renew, \
              and DELETE /v1/requests/{id} /v1/leases/{id}",
         ),

@@ -259,7 +259,8 @@ function limitRow(view, first) {
 function showLimit(of, view, parts) {
   const rates = view.past.limit(of.name);
   const isShadow = of.mode !== "enforce";
-  const key = of.fullest?.[0];
+  // Of the account that the page is narrowed to, where the gate tells of it; else the fullest.
+  const key = of.fullest?.find((each) => view.account() !== null && each.key.account === view.account()) ?? of.fullest?.[0];
   const refusals = (isShadow ? rates.would : rates.refused) ?? 0;
   const tone = isShadow ? "paper" : refusals > 0 ? "trouble" : null;
   attribute(parts.element, "data-tone", tone);

@@ -133,6 +133,10 @@ async fn an_operator_sees_who_holds_the_places_and_ends_the_oldest() {
     let only = "(() => { const rows = [...document.querySelectorAll('#holding tr')]; \
                 return rows.length === 3 && rows.every((row) => row.textContent.includes('noisy')); })()";
     desk.browser.sees(only).await;
+    desk.click("#accounts button[title='Show only acme']").await;
+    desk.until_says("#filter-account", "acme").await;
+    desk.until_says("[data-limit=account] .who", "acme").await;
+    desk.until_says(&figure("account"), "1 of 3").await;
     desk.click("#filter-clear").await;
     desk.browser
         .sees("document.querySelectorAll('#holding tr').length === 4")
