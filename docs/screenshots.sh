@@ -11,7 +11,8 @@ folder="$(mktemp -d)"
 trap 'kill "$demo" 2>/dev/null || true; rm -rf "$folder"' EXIT
 
 tests/presence/packages.sh
-"$program" demo --for "$((seconds + 60))s" >"$folder/said" &
+: >"$folder/said"
+"$program" demo --for "$((seconds + 60))s" >>"$folder/said" &
 demo=$!
 until admin="$(sed -n 's,.*admin *http://\([0-9.:]*\)/.*,\1,p' "$folder/said")" && [ -n "$admin" ]; do sleep 0.2; done
 sleep "$seconds"
