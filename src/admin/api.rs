@@ -13,7 +13,7 @@ use hyper::body::Incoming;
 use serde_json::{Value, json};
 
 use super::guard::Access;
-use super::{Ask, Operations, candidate, guard, lease, overview, temporary};
+use super::{Ask, Operations, candidate, guard, lease, overview, page, temporary};
 use crate::admission::{AdaptiveUse, LeaseId, Reason, Registry};
 use crate::telemetry::State;
 
@@ -26,6 +26,8 @@ const ROWS_MAX: usize = 1_000;
 /// Rows of a list for whoever does not say.
 const TOP_DEFAULT: usize = 20;
 const REQUESTS_DEFAULT: usize = 100;
+/// The upstream that is a plugin inside the gate; the name is reserved.
+const PLUGIN: &str = "presence";
 
 /// Answers one call.
 pub(super) async fn answer(shared: &Arc<dyn Operations>, request: Request<Incoming>) -> Answer {
@@ -37,6 +39,11 @@ pub(super) async fn answer(shared: &Arc<dyn Operations>, request: Request<Incomi
         ("/live", true) => return text(StatusCode::OK, "live\n"),
         ("/ready", true) if operations.is_ready() => return text(StatusCode::OK, "ready\n"),
         ("/ready", true) => return text(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
+        (_, true) => {
+            if let Some(file) = page::file(path, &head.headers) {
+                return file;
+            }
+        }
         _ => {}
     }
     let access = match path {
@@ -111,7 +118,7 @@ pub(super) async fn answer(shared: &Arc<dyn Operations>, request: Request<Incomi
         (["v1", "leases", _, "renew"], _) => not_allowed("POST"),
         _ => problem(
             StatusCode::NOT_FOUND,
-            "there are /live /ready /metrics /v1/status /v1/overview /v1/events /v1/limits/{name}/keys \
+            "there are / for people, and /live /ready /metrics /v1/status /v1/overview /v1/events /v1/limits/{name}/keys \
              /v1/limits/{name}/override /v1/accounts /v1/candidates /v1/requests /v1/leases /v1/config, POST /v1/reload /v1/explain /v1/leases/{id}/renew, \
              and DELETE /v1/requests/{id} /v1/leases/{id}",
         ),
@@ -306,13 +313,19 @@ fn cancel(operations: &dyn Operations, id: &str) -> Answer {
         let (account, path) = (&request.account, request.path());
         let state = request.state().as_str();
         tracing::info!(id = request.id, %account, path, state, "request cancelled by an operator");
-        text(StatusCode::NO_CONTENT, "")
-    } else {
-        problem(
-            StatusCode::CONFLICT,
-            "the request goes on to another state or ends at this moment; look again, then repeat",
-        )
+        return text(StatusCode::NO_CONTENT, "");
     }
+    if request.state() == State::Lease && &*request.upstream == PLUGIN {
+        let detail = format!(
+            "this is a call, which the presence plugin leads: it is ended there, by `DELETE {}` at the gate with the account's key",
+            request.path()
+        );
+        return problem(StatusCode::CONFLICT, &detail);
+    }
+    problem(
+        StatusCode::CONFLICT,
+        "the request goes on to another state or ends at this moment; look again, then repeat",
+    )
 }
 
 pub(super) fn row(request: &crate::telemetry::Request, state: State, age: Duration) -> Value {

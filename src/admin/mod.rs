@@ -12,6 +12,7 @@ mod history;
 mod host;
 mod lease;
 mod overview;
+mod page;
 mod temporary;
 
 use std::sync::Arc;

@@ -15,7 +15,7 @@ use crate::telemetry::State;
 /// Limits that are shown.
 const LIMITS_MAX: usize = 200;
 /// Of each limit that counts by something: its fullest keys.
-const KEYS_TOP: usize = 5;
+const KEYS_TOP: usize = 8;
 /// Limits of which keys are shown: the ones that stand first.
 const KEYED_MAX: usize = 20;
 const ACCOUNTS_TOP: usize = 12;

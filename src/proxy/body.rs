@@ -369,7 +369,12 @@ impl Drop for ResponseBody {
         let answer = match &mut self.payload {
             Payload::Answer(answer) => answer,
             Payload::Behind(held) => &mut held.1,
-            Payload::Own(_) | Payload::Plugin(_) => return,
+            Payload::Own(_) | Payload::Plugin(_) => {
+                if context.request.hangup().is_cut() {
+                    context.cut();
+                }
+                return;
+            }
         };
         if answer.is_over() {
             return;

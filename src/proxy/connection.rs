@@ -16,7 +16,8 @@ use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::{Service, service_fn};
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio::time::{Instant, Sleep};
 
@@ -48,6 +49,8 @@ pub(super) struct Connection {
     pub(super) activity: Activity,
     /// Of HTTP/1.1, where requests come one after another.
     hangup: Arc<Hangup>,
+    /// Of HTTP/2: that of the request which came last, until its stream is begun.
+    newest: Mutex<Option<Arc<Hangup>>>,
 }
 
 impl Connection {
@@ -66,16 +69,18 @@ impl Connection {
             is_http2: AtomicBool::new(false),
             activity,
             hangup: Arc::default(),
+            newest: Mutex::default(),
         }
     }
 
     /// How a request that comes now can be ended from outside.
     pub(super) fn hangup(&self) -> Arc<Hangup> {
-        if self.is_http2() {
-            Arc::default()
-        } else {
-            Arc::clone(&self.hangup)
+        if !self.is_http2() {
+            return Arc::clone(&self.hangup);
         }
+        let hangup = Arc::default();
+        *self.newest.lock() = Some(Arc::clone(&hangup));
+        hangup
     }
 
     /// The protocol's name, for the log.
@@ -203,7 +208,7 @@ where
     let io = TokioIo::new(Marked::new(stream, Arc::clone(&connection), prefix));
     let requests = requests(Arc::clone(&connection));
     let max_head = u32::try_from(settings.max_head).unwrap_or(u32::MAX);
-    let http = http2::Builder::new(TokioExecutor::new())
+    let http = http2::Builder::new(Streams(Arc::clone(&connection)))
         .max_concurrent_streams(settings.max_streams)
         .max_header_list_size(max_head)
         .initial_stream_window_size(STREAM_WINDOW)
@@ -217,6 +222,39 @@ where
     drop(generation);
     drive(http, &connection, http2::Connection::graceful_shutdown).await;
     drop(open);
+}
+
+/// Runs the streams of an HTTP/2 connection, each until it ends or is to be broken off. hyper asks for no more of a body whose client
+/// opens no window, so that such a stream is ended from here.
+#[derive(Clone)]
+struct Streams(Arc<Connection>);
+
+impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Streams {
+    fn execute(&self, stream: F) {
+        // hyper hands over the stream of a request right after it has called for its answer.
+        let Some(hangup) = self.0.newest.lock().take() else {
+            tokio::spawn(stream);
+            return;
+        };
+        tokio::spawn(async move {
+            let mut stream = std::pin::pin!(stream);
+            std::future::poll_fn(|cx| {
+                if hangup.is_cut() {
+                    return Poll::Ready(());
+                }
+                let polled = stream.as_mut().poll(cx);
+                if polled.is_pending() {
+                    hangup.register(cx);
+                    // Asked between the two.
+                    if hangup.is_cut() {
+                        return Poll::Ready(());
+                    }
+                }
+                polled
+            })
+            .await;
+        });
+    }
 }
 
 /// Runs a connection until it ends, is overdue, or has finished after being asked to.

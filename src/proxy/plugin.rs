@@ -229,7 +229,7 @@ pub(super) async fn answer(
 }
 
 /// Runs what happens on the connection, with the request's context at hand until it is over.
-async fn take_over(client: OnUpgrade, on_socket: OnSocket, context: Box<Context>) {
+async fn take_over(client: OnUpgrade, on_socket: OnSocket, mut context: Box<Context>) {
     let open = context.local.gate.open();
     if let Ok(upgraded) = client.await {
         let session = AssertUnwindSafe(on_socket(TokioIo::new(upgraded))).catch_unwind();
@@ -239,6 +239,9 @@ async fn take_over(client: OnUpgrade, on_socket: OnSocket, context: Box<Context>
             },
             () = context.request.hangup().asked() => {}
         }
+    }
+    if context.request.hangup().is_asked() {
+        context.cut();
     }
     drop(context);
     drop(open);

@@ -24,7 +24,7 @@ use crate::clock::Clock;
 pub(super) async fn tunnel(
     client: OnUpgrade,
     upstream: Socket,
-    context: Box<Context>,
+    mut context: Box<Context>,
     visit: Visit,
 ) {
     let idle_timeout = visit.settings.tunnel_idle_timeout;
@@ -45,6 +45,9 @@ pub(super) async fn tunnel(
             () = moved.stood_still_for(idle_timeout) => {}
             () = context.request.hangup().asked() => {}
         }
+    }
+    if context.request.hangup().is_asked() {
+        context.cut();
     }
     drop(visit);
     drop(context);

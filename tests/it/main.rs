@@ -24,6 +24,7 @@ mod leak;
 mod lease;
 mod moving;
 mod notify;
+mod operator;
 mod presence;
 mod proxy;
 mod queue;

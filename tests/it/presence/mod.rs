@@ -1,7 +1,7 @@
 //! The presence plugin behind a real gate: over REST, on sockets, and for those who watch.
 
 mod api;
-mod browser;
+pub(crate) mod browser;
 pub(crate) mod calls;
 pub(crate) mod desk;
 mod edit;
@@ -9,7 +9,7 @@ mod instructions;
 mod packages;
 mod page;
 mod phone;
-mod road;
+pub(crate) mod road;
 mod sdk;
 mod sockets;
 mod tokens;

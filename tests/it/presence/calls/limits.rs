@@ -8,8 +8,8 @@ use super::scene::{
     Customer, NUMBER, OFFER, accept, bring, call, connect, hang_up, leave, page, post, until,
     until_suspended,
 };
-use crate::presence::desk::{self, item};
-use crate::support::client::Response;
+use crate::presence::desk::{self, basic, item};
+use crate::support::client::{self, Response};
 use crate::support::eventually;
 use crate::support::sidecar::Sidecar;
 
@@ -42,6 +42,29 @@ async fn until_free(gate: &Sidecar) {
         let sample = format!("tidegate_calls{{state=\"{phase}\"}}");
         assert_eq!(gate.metric(&sample).await, Some(0.0), "{phase}");
     }
+}
+
+// G10: a call is listed as what holds its place, and an operator who would end it there is told how it is ended.
+#[tokio::test]
+async fn a_call_is_listed_and_is_ended_where_it_is_led() {
+    let customer = Customer::saying("<Pause length=\"60\"/>");
+    let gate = gate(&customer, "per: [account], max: 1", "", "").await;
+    let sid = bring(&gate, NUMBER).await;
+    let row = gate.get_admin("/v1/requests?state=lease").await[0].take();
+    let path = format!("/v1/communications/{sid}");
+    assert_eq!(
+        (&row["path"], &row["upstream"]),
+        (&path.as_str().into(), &"presence".into())
+    );
+    let by_id = format!("/v1/requests/{}", row["id"]);
+    let told = client::ask(&gate.admin, "DELETE", &by_id, &[("host", "localhost")], "").await;
+    assert_eq!(told.status, 409);
+    let way_out = format!("`DELETE {path}`");
+    assert!(told.text().contains(&way_out), "{}", told.text());
+    assert_eq!(gate.limit("places").await["in_flight"], 1);
+    let ended = desk::ask(&gate, &basic(), "DELETE", &path, "").await;
+    assert!((200..300).contains(&ended.status), "{}", ended.text());
+    until_free(&gate).await;
 }
 
 // B33: no place: over the API the gate's own refusal, with its reason; on a socket the call is hung up; nothing is asked of anybody.
