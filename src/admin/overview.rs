@@ -9,12 +9,12 @@ use serde_json::{Value, json};
 
 use super::Operations;
 use super::api;
-use crate::admission::{KeyUse, LimitUse, Policy};
+use crate::admission::{KeyUse, LimitUse};
 use crate::telemetry::State;
 
 /// Limits that are shown.
 const LIMITS_MAX: usize = 200;
-/// Of each limit that counts by something: its fullest keys.
+/// Of each limit the keys that have taken most of their own places.
 const KEYS_TOP: usize = 8;
 /// Limits of which keys are shown: the ones that stand first.
 const KEYED_MAX: usize = 20;
@@ -30,17 +30,19 @@ pub(super) fn overview(operations: &dyn Operations) -> Value {
         let limit = of["limit"].as_str().unwrap_or_default().to_owned();
         overrides.entry(limit).or_default().push(of);
     }
-    let limits = snapshot.limits.iter().take(LIMITS_MAX).enumerate();
-    let limits = limits.map(|(index, seen)| {
+    let registry = operations.registry();
+    let mut fullest = registry.fullest(&policy, KEYED_MAX, KEYS_TOP).into_iter();
+    let limits = snapshot.limits.iter().take(LIMITS_MAX);
+    let limits = limits.map(|seen| {
         let mut shown = limit(seen);
-        if index < KEYED_MAX && seen.keys + usize::from(seen.queued > 0) > 0 {
-            shown["fullest"] = fullest(operations, &policy, seen);
+        if let Some(keys) = fullest.next().filter(|keys| !keys.is_empty()) {
+            shown["fullest"] = keys.iter().map(key).collect();
         }
         shown["overrides"] = overrides.remove(&*seen.name).unwrap_or_default().into();
         shown
     });
     let limits: Vec<_> = limits.collect();
-    let accounts = operations.registry().accounts(ACCOUNTS_TOP);
+    let accounts = registry.accounts(ACCOUNTS_TOP);
     let candidates = snapshot
         .candidates
         .iter()
@@ -82,12 +84,6 @@ fn limit(limit: &LimitUse) -> Value {
         "demand": limit.demand.map(round),
         "would": { "admitted": limit.would.0, "rejected": limit.would.1 },
     })
-}
-
-fn fullest(operations: &dyn Operations, policy: &Policy, seen: &LimitUse) -> Value {
-    let limit = policy.limit(&seen.name);
-    let keys = limit.map(|limit| operations.registry().keys(policy, limit, KEYS_TOP));
-    keys.unwrap_or_default().iter().map(key).collect()
 }
 
 /// One key of a limit.
