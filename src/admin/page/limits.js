@@ -344,7 +344,6 @@ function dialog(look) {
     text(byId("override-hint"), max.value === "0" ? "With 0 places nothing is let in." : lower || "It takes effect at once, survives a reload, and ends by itself.");
   });
   byId("override-keep").addEventListener("click", () => box.close());
-  box.addEventListener("close", () => subject?.from.isConnected && subject.from.focus());
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
     const { limit, said } = subject;
