@@ -2,7 +2,10 @@
 //!
 //! A service and a thread of its own, so that neither requests nor what else happens beside them wait for a collector. It looks for
 //! finished requests ten times a second, and not at all before traces are switched on. What was recorded before they are switched off is
-//! still sent. Everything is bounded: what waits, what is tried, and how long the end may take.
+//! still sent. Everything is bounded: what waits, what is tried, and how long the end may take. What it holds is at most 16 MiB: eight
+//! batches that wait and one that is tried, each of 1 MiB and the last request's spans, and one in the making, which takes a few times
+//! as much as when it is posted. The queue before it has a bound of its own.
+//! Never holds more while a collector hangs: what finds no room is dropped and counted.
 
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, OnceLock};
@@ -30,7 +33,9 @@ const LOOK: Duration = Duration::from_millis(100);
 const BATCH_AGE: Duration = Duration::from_secs(1);
 /// Spans after which a batch is sent: some 600 KiB.
 const BATCH_SPANS: usize = 1024;
-/// Batches that wait while another one is tried: a few seconds of a busy gate, and 5 MiB at most.
+/// Bytes after which a batch is sent, however few spans they are: collectors take 4 MiB and more.
+const BATCH_BYTES: usize = 1024 * 1024;
+/// Batches that wait while another one is tried: a few seconds of a busy gate.
 const BATCHES: usize = 8;
 /// How long one post may take.
 const POST: Duration = Duration::from_secs(10);
@@ -127,8 +132,8 @@ impl Exporter {
             let is_closing = *closing.borrow();
             loop {
                 let spans = &self.gate.spans;
-                batch.fill(&self.gate.clock, BATCH_SPANS, || spans.take());
-                if batch.len() < BATCH_SPANS {
+                let next = || spans.take();
+                if !batch.fill(&self.gate.clock, BATCH_SPANS, BATCH_BYTES, next) {
                     break;
                 }
                 self.seal(std::mem::take(&mut batch), to, &sealed);

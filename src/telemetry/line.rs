@@ -11,9 +11,6 @@ use super::access_log::{LogFormat, LogSettings};
 use super::record::Record;
 use super::trace::Trace;
 
-/// Longest path that is written, in bytes.
-const PATH_MAX: usize = 2 * 1024;
-
 /// Writes lines in one form.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Writer {
@@ -59,11 +56,6 @@ impl Writer {
             }
         }
     }
-}
-
-fn path(record: &Record) -> &str {
-    let path = record.request.path();
-    &path[..path.floor_char_boundary(PATH_MAX)]
 }
 
 /// One object, in the order in which people read it. Times are seconds.
@@ -114,7 +106,7 @@ impl<'a> Line<'a> {
             time: round(unix_time.as_secs_f64()),
             status: record.status,
             method: request.method.as_str(),
-            path: path(record),
+            path: record.path(),
             account: request.account.as_str(),
             resource: &request.resource,
             upstream: &request.upstream,
@@ -162,7 +154,7 @@ fn human(record: &Record, sample: Option<f64>, unix_time: Duration, is_coloured:
         request.resource,
         request.method.as_str(),
     );
-    push_visible(&mut line, path(record));
+    push_visible(&mut line, record.path());
     if record.decision.as_str() != "admitted" {
         more(&mut line, record.decision.as_str(), "");
     }

@@ -9,6 +9,9 @@ use super::metrics::DecisionWord;
 use super::share;
 use super::trace::Trace;
 
+/// Longest path that is told, in bytes.
+const PATH_MAX: usize = 2 * 1024;
+
 /// One request that is over.
 #[derive(Debug)]
 pub struct Record {
@@ -49,6 +52,13 @@ pub struct Record {
 }
 
 impl Record {
+    /// Its path as far as it is told, without the query.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        let path = self.request.path();
+        &path[..path.floor_char_boundary(PATH_MAX)]
+    }
+
     /// Whether it is one of those that are always told: refused, failed, or cut short.
     #[must_use]
     pub fn is_failure(&self) -> bool {

@@ -21,25 +21,33 @@ const SCHEMA: &str = "https://opentelemetry.io/schemas/1.29.0";
 #[derive(Debug, Default)]
 pub struct Batch {
     spans: Vec<Span>,
+    /// Of those, as they are posted.
+    bytes: usize,
 }
 
 impl Batch {
-    /// Adds the spans of these requests, while there are any and the batch is not yet so long.
+    /// Adds the spans of these requests, while there are any and the batch has neither so many spans nor so many bytes; says whether it
+    /// has. It may go over by the spans of one request.
     pub fn fill<R: AsRef<Record>>(
         &mut self,
         clock: &Clock,
-        length: usize,
+        spans_max: usize,
+        bytes_max: usize,
         mut next: impl FnMut() -> Option<R>,
-    ) {
+    ) -> bool {
         let moment = Moment {
             now: clock.now(),
             unix_time: clock.unix_time(),
         };
-        while self.spans.len() < length
-            && let Some(record) = next()
-        {
-            self.spans.extend(span::spans(record.as_ref(), moment));
+        while self.spans.len() < spans_max && self.bytes < bytes_max {
+            let Some(record) = next() else {
+                return false;
+            };
+            let spans = span::spans(record.as_ref(), moment);
+            self.bytes += spans.iter().map(Span::encoded_len).sum::<usize>();
+            self.spans.extend(spans);
         }
+        true
     }
 
     /// How many spans it holds.
@@ -88,4 +96,92 @@ pub fn rejected_by(answer: &[u8]) -> usize {
     let answer = ExportTraceServiceResponse::decode(answer).unwrap_or_default();
     let rejected = answer.partial_success.map(|part| part.rejected_spans);
     usize::try_from(rejected.unwrap_or(0)).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use http::{HeaderMap, Method};
+
+    use super::super::Trace;
+    use super::*;
+    use crate::admission::AccountName;
+    use crate::telemetry::{DecisionWord, Request, RequestId, Share};
+
+    /// Bytes of the spans that a request may make, whatever its client sends.
+    const REQUEST_MAX: usize = 10 * 1024;
+
+    /// A request all of whose fields are as long as a head lets them be.
+    fn longest(clock: &Clock) -> Arc<Record> {
+        let head = http::Request::builder()
+            .header("host", "h".repeat(20_000))
+            .header("tracestate", "s".repeat(512))
+            .header(
+                "traceparent",
+                "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            );
+        let head = head.body(()).unwrap().into_parts().0;
+        let mut trace = Trace::join(&head, Share::ALL, true);
+        trace.decided(|| Some([127, 0, 0, 1].into()), clock.now());
+        trace.sent(|| Some("upstream.test:8080".into()), clock.now());
+        let id = "i".repeat(128).parse().unwrap();
+        let request = Request::new(
+            AccountName::new("a".repeat(128).as_bytes()).unwrap(),
+            "calls".into(),
+            "api".into(),
+            Method::from_bytes(&[b'M'; 20_000]).unwrap(),
+            Some(format!("/{}", "p".repeat(60_000)).parse().unwrap()),
+            RequestId::Kept(id),
+            clock.now(),
+            1,
+            Arc::default(),
+        );
+        Arc::new(Record {
+            request: Arc::new(request),
+            client: Some([127, 0, 0, 1].into()),
+            protocol: "HTTP/1.1",
+            status: 502,
+            decision: DecisionWord::Queued,
+            reason: "upstream_broke",
+            limit: None,
+            would_reject: None,
+            candidates_would_reject: Box::default(),
+            mark: None,
+            queue_wait: Some(Duration::from_secs(1)),
+            endpoint: None,
+            bytes: 42,
+            duration: Duration::from_secs(2),
+            upstream: Some(Duration::from_secs(1)),
+            is_cut: true,
+            trace: Some(trace),
+        })
+    }
+
+    #[test]
+    fn a_batch_is_bounded_in_bytes_whatever_clients_send() {
+        let clock = Clock::manual();
+        let record = longest(&clock);
+        let mut batch = Batch::default();
+        assert!(!batch.fill(&clock, usize::MAX, 1, || None::<Arc<Record>>));
+        assert!(batch.fill(&clock, usize::MAX, 1, || Some(Arc::clone(&record))));
+        assert_eq!(batch.len(), 4);
+        let of_one = batch.bytes;
+        assert!(of_one <= REQUEST_MAX, "{of_one}");
+        let bound = 20 * of_one;
+        assert!(batch.fill(&clock, usize::MAX, bound, || Some(Arc::clone(&record))));
+        let settings = TraceSettings {
+            url: "http://collector.test".parse().unwrap(),
+            headers: HeaderMap::new(),
+            service_name: "gate".into(),
+            attributes: Vec::new(),
+        };
+        let posted = batch.encode(&settings).len();
+        // Some bytes of each span's own length, and what is said about the process.
+        assert!(
+            (bound..bound + of_one + 1024).contains(&posted),
+            "{posted} of {bound}"
+        );
+    }
 }

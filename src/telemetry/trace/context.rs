@@ -10,7 +10,8 @@ use std::time::Instant;
 
 use http::header::HOST;
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::uri::Authority;
+use http::{HeaderMap, HeaderName};
 
 use super::super::share::Share;
 
@@ -21,6 +22,10 @@ const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 const SAMPLED: u8 = 1;
 /// The flag of a trace whose id is random in its last bits (level 2 of the standard); kept as it came.
 const RANDOM: u8 = 2;
+/// Longest `tracestate` that is told: what the standard asks to pass on at least. A longer one is passed on as it came, and not told.
+const STATE_MAX: usize = 512;
+/// Longest host that is told: the longest name of the DNS, and a port. A longer one is nobody's.
+const HOST_MAX: usize = 253 + 6;
 /// `00-`, 32 digits, `-`, 16 digits, `-`, 2 digits.
 const LENGTH: usize = 55;
 
@@ -39,13 +44,14 @@ pub struct Trace {
     noted: Option<Box<Noted>>,
 }
 
-/// What spans tell and records do not.
+/// What spans tell and records do not. Copied, since a head's fields are parts of the buffer that it was read into, all of which stays
+/// for as long as any of them is held.
 #[derive(Debug, Default)]
 pub(super) struct Noted {
     /// As the client named the gate.
-    pub(super) host: Option<HeaderValue>,
+    pub(super) host: Option<Box<str>>,
     /// What vendors keep beside the trace's id.
-    pub(super) state: Option<HeaderValue>,
+    pub(super) state: Option<Box<str>>,
     /// Who asked, behind the proxies that are trusted.
     pub(super) client: Option<IpAddr>,
     pub(super) is_tls: bool,
@@ -73,16 +79,18 @@ impl Trace {
             None => Self::begin(share),
         };
         if trace.is_sampled() {
-            let authority = head.uri.authority();
-            let authority =
-                authority.and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
+            let authority = head.uri.authority().map(Authority::as_str);
+            let host = authority.or_else(|| text(&head.headers, &HOST));
             // Fields of a trace that is begun anew belong to another one.
             let state = trace
                 .is_as_received
-                .then(|| head.headers.get(TRACESTATE).cloned());
+                .then(|| text(&head.headers, &TRACESTATE));
             trace.noted = Some(Box::new(Noted {
-                host: authority.or_else(|| head.headers.get(HOST).cloned()),
-                state: state.flatten(),
+                host: host.filter(|host| host.len() <= HOST_MAX).map(Box::from),
+                state: state
+                    .flatten()
+                    .filter(|state| state.len() <= STATE_MAX)
+                    .map(Box::from),
                 is_tls,
                 ..Noted::default()
             }));
@@ -201,6 +209,11 @@ impl Trace {
     }
 }
 
+/// The first such field, if it is of visible characters.
+fn text<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
+    headers.get(name)?.to_str().ok()
+}
+
 /// The trace's id, the client's span and the flags, if there is one such field and it is well-formed.
 fn received(headers: &HeaderMap) -> Option<(u128, u64, u8)> {
     let mut values = headers.get_all(TRACEPARENT).iter();
@@ -248,6 +261,9 @@ fn write_hex(out: &mut Vec<u8>, bytes: &[u8]) {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+    use http::HeaderValue;
+
     use super::*;
 
     const CLIENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
@@ -331,6 +347,37 @@ mod tests {
         }
         let twice = [("traceparent", CLIENT), ("traceparent", CLIENT)];
         assert_eq!(received(&head(&twice).headers), None);
+    }
+
+    #[test]
+    fn a_state_or_a_host_of_any_length_passes_and_is_told_up_to_a_bound_only() {
+        for (length, is_told) in [(STATE_MAX, true), (STATE_MAX + 1, false)] {
+            let state = "s".repeat(length);
+            let fields = [("traceparent", CLIENT), ("tracestate", &*state)];
+            let (trace, _, has_state) = sent(&fields, Share::ALL);
+            assert!(has_state);
+            assert_eq!(trace.noted().unwrap().state.is_some(), is_told, "{length}");
+        }
+        for (length, is_told) in [(HOST_MAX, true), (HOST_MAX + 1, false)] {
+            let (trace, ..) = sent(&[("host", &"h".repeat(length))], Share::ALL);
+            assert_eq!(trace.noted().unwrap().host.is_some(), is_told, "{length}");
+        }
+    }
+
+    #[test]
+    fn what_is_told_does_not_hold_the_buffer_of_the_head() {
+        let buffer = Bytes::from(b"gate.test vendor=1".to_vec());
+        let field = |part| HeaderValue::from_maybe_shared(buffer.slice(part)).unwrap();
+        let mut head = head(&[("traceparent", CLIENT)]);
+        head.headers.insert(HOST, field(0..9));
+        head.headers.insert(TRACESTATE, field(10..18));
+        assert!(!buffer.is_unique());
+        let trace = Trace::join(&head, Share::ALL, false);
+        drop(head);
+        let noted = trace.noted().unwrap();
+        assert_eq!(noted.host.as_deref(), Some("gate.test"));
+        assert_eq!(noted.state.as_deref(), Some("vendor=1"));
+        assert!(buffer.is_unique());
     }
 
     #[test]

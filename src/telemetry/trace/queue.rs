@@ -13,7 +13,7 @@ use super::super::record::Record;
 use super::span;
 
 /// Requests that may wait for the exporter. It looks ten times a second, so this is enough for 40,000 recorded requests a second.
-/// Each may keep the buffer that its head was read into.
+/// Each may keep the buffer that its head was read into, `max_head` at most, until the exporter has looked.
 const QUEUE: usize = 4 * 1024;
 /// So many at once are worth waking the exporter for.
 const CROWD: usize = QUEUE / 4;

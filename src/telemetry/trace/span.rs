@@ -1,7 +1,8 @@
 //! The spans of one request: what it was, what was decided about it, how long it waited, and how its upstream did.
 //!
 //! Names and attributes are those of OpenTelemetry's semantic conventions for HTTP, and ours under `tidegate.`. A span's name
-//! holds the resource and never the path, whose values have no bound. A query is never told: it may hold secrets.
+//! holds the resource and never the path, whose values have no bound. What clients choose is cut, so that no request makes more than
+//! some 10 KiB of spans. A query is never told: it may hold secrets.
 
 use std::borrow::Cow;
 use std::time::{Duration, Instant};
@@ -16,6 +17,8 @@ use super::proto::{AnyValue, Event, KeyValue, Span, SpanKind, Status, StatusCode
 /// The flags of a span say whether its parent is of another process (`SPAN_FLAGS_CONTEXT_HAS_IS_REMOTE_MASK`).
 const KNOWS_IS_REMOTE: u32 = 0x100;
 const IS_REMOTE: u32 = 0x200;
+/// Longest method that is told, in bytes; those that anybody knows are shorter.
+const METHOD_MAX: usize = 64;
 /// The resource of what could not be classified.
 const NOWHERE: &str = "-";
 /// The status that is logged for a client that left; none was sent.
@@ -98,10 +101,10 @@ impl Maker<'_> {
         self.set_times(&mut span, request.started, self.end());
         let attributes = &mut Attributes(&mut span.attributes);
         attributes.method(&request.method);
-        attributes.text("url.path", request.path());
+        attributes.text("url.path", record.path());
         let scheme = if self.noted.is_tls { "https" } else { "http" };
         attributes.text("url.scheme", scheme);
-        if let Some(host) = self.noted.host.as_ref().and_then(|host| host.to_str().ok()) {
+        if let Some(host) = &self.noted.host {
             attributes.server(host);
         }
         if let Some(client) = self.noted.client {
@@ -185,7 +188,7 @@ impl Maker<'_> {
         if let Some(endpoint) = &self.noted.endpoint {
             attributes.server(endpoint);
             if !endpoint.starts_with("unix:") {
-                let url = format!("http://{endpoint}{}", request.path());
+                let url = format!("http://{endpoint}{}", record.path());
                 attributes.text("url.full", url);
             }
         }
@@ -226,8 +229,7 @@ impl Maker<'_> {
     }
 
     fn span(&self, id: u64, parent: u64) -> Span {
-        let state = self.noted.state.as_ref();
-        let state = state.and_then(|state| state.to_str().ok());
+        let state = self.noted.state.as_deref();
         Span {
             trace_id: self.trace.id().to_be_bytes().to_vec(),
             span_id: id.to_be_bytes().to_vec(),
@@ -299,7 +301,9 @@ impl Attributes<'_> {
             self.text("http.request.method", method.as_str());
         } else {
             self.text("http.request.method", "_OTHER");
-            self.text("http.request.method_original", method.as_str());
+            let method = method.as_str();
+            let method = &method[..method.floor_char_boundary(METHOD_MAX)];
+            self.text("http.request.method_original", method);
         }
     }
 
