@@ -1,6 +1,7 @@
 //! One line of the access log: JSON for programs, columns for people.
 //!
-//! Both use the same words. Never a query, which may hold secrets, and for people never a character that moves a terminal's cursor.
+//! Both use the same words. Never a query, which may hold secrets, and for people never a character that a terminal would act on
+//! or that hides.
 
 use std::fmt::Write as _;
 use std::time::{Duration, UNIX_EPOCH};
@@ -215,10 +216,22 @@ fn length(of: Duration) -> String {
     }
 }
 
-/// A path's bytes may be any of UTF-8: what a terminal would act on is shown by its number.
+/// Whether people see a character as itself: control characters would be obeyed by a terminal, and those that turn the direction of
+/// writing or have no width would make a line say something else than it does.
+#[must_use]
+pub fn is_printable(character: char) -> bool {
+    let is_hidden = matches!(
+        character,
+        '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}'
+    );
+    !character.is_control() && !is_hidden
+}
+
+/// A path's bytes may be any of UTF-8: what people would not see is shown by its number.
 fn push_visible(line: &mut String, text: &str) {
     for character in text.chars() {
-        if character.is_control() {
+        if !is_printable(character) {
             write!(line, "\\u{{{:x}}}", u32::from(character))
                 .expect("writing to a string does not fail");
         } else {
@@ -312,6 +325,14 @@ mod tests {
         // The control sequence introducer of eight bits, which HTTP lets pass in a path.
         let line = written(&record("/\u{9b}31m", 200, "none"), HUMAN, 1.0, false);
         assert!(line.ends_with("/\\u{9b}31m"), "{line}");
+        // Writing from right to left, and nothing at all.
+        let line = written(
+            &record("/\u{202e}a\u{200b}ü", 200, "none"),
+            HUMAN,
+            1.0,
+            false,
+        );
+        assert!(line.ends_with("/\\u{202e}a\\u{200b}ü"), "{line}");
     }
 
     #[test]

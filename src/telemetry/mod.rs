@@ -22,6 +22,7 @@ pub use access_log::{AccessLog, LogFormat, LogSettings, LogTarget};
 pub use audit::Auditor;
 pub use collector::{Sources, UpstreamHealth, exposition};
 pub use hangup::Hangup;
+pub use line::is_printable;
 pub use live::{Entered, Live, Request, RequestId, State};
 pub use metrics::{DecisionWord, GateStats, ReloadResult, ResourceStats, ResourceTable, Totals};
 pub use notify::NotifyStats;

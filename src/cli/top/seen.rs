@@ -7,6 +7,8 @@ use std::ops::Deref;
 
 use serde::Deserialize;
 
+use crate::telemetry::is_printable;
+
 /// Characters of a text that are kept; longer ones are longer than a line.
 const TEXT_MAX: usize = 256;
 
@@ -39,18 +41,11 @@ impl Deref for Text {
     }
 }
 
-/// Control characters would be obeyed, and those that turn the direction of writing or have no width would make a line say
-/// something else than it does.
 fn printable(character: char) -> char {
-    let is_hidden = matches!(
-        character,
-        '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}'
-    );
-    if character.is_control() || is_hidden {
-        char::REPLACEMENT_CHARACTER
-    } else {
+    if is_printable(character) {
         character
+    } else {
+        char::REPLACEMENT_CHARACTER
     }
 }
 
