@@ -267,6 +267,11 @@ impl App {
         self.0.stopper.stop();
         self.0.gate.log.close();
     }
+
+    /// Ends every thread and cuts what is open. What is left of spans and the access log is lost: nothing is waited for.
+    pub fn stop_at_once(&self) {
+        self.0.stopper.stop();
+    }
 }
 
 /// What generations are made of beside the configuration.

@@ -52,11 +52,11 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         let mut signals = Signals::new()?;
         let app = App::start(config, Clock::default())?;
         writeln!(err, "{}", ready_line(&app))?;
-        let code = signals.drive(&app).await;
-        app.stop();
-        anyhow::Ok(code)
-    })?;
-    Ok(code)
+        anyhow::Ok(signals.drive(&app).await)
+    });
+    // A second signal may leave a thread behind that still waits, which dropping the runtime would wait for.
+    runtime.shutdown_background();
+    code
 }
 
 /// `tidegate: ready listeners=… admin=…`, for people and scripts that wait for it.
@@ -92,7 +92,7 @@ impl Signals {
         }
     }
 
-    /// Reloads when told, until it is told to stop; then drains, unless told again.
+    /// Reloads when told, until it is told to stop; then drains and ends what runs, or ends it at once when told again.
     async fn drive(&mut self, app: &App) -> ExitCode {
         loop {
             tokio::select! {
@@ -102,14 +102,23 @@ impl Signals {
             }
         }
         tracing::info!("draining");
+        let ended = async {
+            if !app.drain().await {
+                tracing::warn!("drain_timeout passed, what was left is cut");
+            }
+            let app = app.clone();
+            // It waits for the collector and the disk, while this thread hears.
+            tokio::task::spawn_blocking(move || app.stop()).await
+        };
         tokio::select! {
-            is_finished = app.drain() => {
-                if !is_finished {
-                    tracing::warn!("drain_timeout passed, what was left is cut");
-                }
+            ended = ended => {
+                ended.expect("nothing in it panics");
                 ExitCode::SUCCESS
             }
-            () = self.stop() => ExitCode::FAILURE,
+            () = self.stop() => {
+                app.stop_at_once();
+                ExitCode::FAILURE
+            }
         }
     }
 }

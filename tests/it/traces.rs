@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::Value;
+use tokio::net::TcpStream;
 
 use crate::support::client::{self, by};
 use crate::support::collector::Collector;
-use crate::support::eventually;
 use crate::support::origin::{Exchange, Origin, held_origin, origin};
 use crate::support::sidecar::{Sidecar, sidecar};
+use crate::support::{eventually, now};
 
 const ID: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const PARENT: &str = "00f067aa0ba902b7";
@@ -378,5 +379,33 @@ async fn a_collector_that_is_gone_or_silent_stops_nothing() {
         gate.signal(Signal::TERM);
         let ended = tokio::time::timeout(Duration::from_secs(9), gate.until_exit()).await;
         assert!(ended.expect("it ends in time").success());
+    }
+}
+
+// CONTRACT §1: a second signal ends the gate at once, while it drains and while a collector holds what is left.
+#[tokio::test]
+async fn a_second_signal_does_not_wait_for_the_collector() {
+    for is_busy in [true, false] {
+        let (origin, silent) = (held_origin(), held_origin());
+        let traces = format!("traces: {{ otlp: \"http://{}\" }}", silent.address);
+        let mut gate = sidecar(&traces).before(&origin).start().await;
+        assert_eq!(gate.get("/", "no name").await.status, 400);
+        silent.until_in_flight(1).await;
+        let mut busy = gate.connect().await;
+        if is_busy {
+            busy.send_get("/", &by("A")).await;
+            origin.until_in_flight(1).await;
+        }
+        gate.signal(Signal::TERM);
+        eventually("the listener to be closed", async || {
+            TcpStream::connect(&gate.address).await.is_err()
+        })
+        .await;
+        let start = now();
+        gate.signal(Signal::TERM);
+        assert_eq!(gate.until_exit().await.code(), Some(1), "{is_busy}");
+        // The first signal alone would give the collector two seconds.
+        let took = start.elapsed();
+        assert!(took < Duration::from_millis(1_500), "{is_busy}: {took:?}");
     }
 }
