@@ -36,6 +36,7 @@ pub(in crate::config) struct AccessLog {
     /// How many of the successes are written: from 0 (none) to 1 (all). What was refused, failed (400 and above) or was cut short is
     /// always written. A line that was chosen tells the share as `sample`, so that whoever counts lines can count it as `1 / sample`. Lines
     /// are chosen by the trace's id while traces are on, else by the request's, so that every sidecar chooses the same.
+    /// Either id may be the client's own, in `traceparent` or `x-request-id`: clients can choose whether their successes are written.
     ///
     /// Default: `1`. Range: 0 to 1. Example: `0.01`.
     #[schemars(extend("x-kind" = "number"))]
