@@ -4,7 +4,8 @@
 //! finished requests ten times a second, and not at all before traces are switched on. What was recorded before they are switched off is
 //! still sent. Everything is bounded: what waits, what is tried, and how long the end may take. What it holds is at most 16 MiB: eight
 //! batches that wait and one that is tried, each of 1 MiB and the last request's spans, and one in the making, which takes a few times
-//! as much as when it is posted. The queue before it has a bound of its own.
+//! as much as when it is posted. The queue before it holds 4,096 requests at most, each
+//! with the buffer of its head (`max_head`) at most, and is emptied whether a collector takes anything or not.
 //! Never holds more while a collector hangs: what finds no room is dropped and counted.
 
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
