@@ -57,7 +57,8 @@ pub(super) async fn answer(shared: &Arc<dyn Operations>, request: Request<Incomi
         return problem(status, detail);
     }
     let query = Query::parse(head.uri.query().unwrap_or_default());
-    let segments: Vec<_> = path.trim_start_matches('/').split('/').collect();
+    // One slash: a second one makes another path, which the guard below would not know.
+    let segments: Vec<_> = path.strip_prefix('/').unwrap_or(path).split('/').collect();
     match (segments.as_slice(), head.method.as_str()) {
         (["metrics"], "GET" | "HEAD") => metrics(operations),
         (["v1", "status"], "GET" | "HEAD") => json_answer(StatusCode::OK, &status(operations)),
