@@ -57,7 +57,8 @@ pub(super) async fn answer(shared: &Arc<dyn Operations>, request: Request<Incomi
         return problem(status, detail);
     }
     let query = Query::parse(head.uri.query().unwrap_or_default());
-    let segments: Vec<_> = path.trim_start_matches('/').split('/').collect();
+    // One slash: a second one makes another path, which the guard below would not know.
+    let segments: Vec<_> = path.strip_prefix('/').unwrap_or(path).split('/').collect();
     match (segments.as_slice(), head.method.as_str()) {
         (["metrics"], "GET" | "HEAD") => metrics(operations),
         (["v1", "status"], "GET" | "HEAD") => json_answer(StatusCode::OK, &status(operations)),
@@ -142,17 +143,9 @@ fn status(operations: &dyn Operations) -> Value {
         .limits
         .iter()
         .map(|limit| {
-            let mut seen = json!({
-                "name": &*limit.name,
-                "per": limit.per,
-                "mode": limit.mode.as_str(),
-                "max": limit.max,
-                "in_flight": limit.in_flight,
-                "queued": limit.queued,
-                "keys": limit.keys,
-                "refused": limit.refused,
-                "overrides": overrides.iter().filter(|of| of["limit"] == *limit.name).collect::<Vec<_>>(),
-            });
+            let mut seen = overview::limit(limit);
+            let of_name = |of: &&Value| of["limit"] == *limit.name;
+            seen["overrides"] = overrides.iter().filter(of_name).cloned().collect();
             let of_limit = learned.iter().filter(|of| of.limit == limit.name);
             let adaptive: Vec<_> = of_limit.map(learned_by_key).collect();
             if !adaptive.is_empty() {
@@ -240,13 +233,7 @@ fn accounts(operations: &dyn Operations, query: &Query<'_>) -> Answer {
         return problem(StatusCode::BAD_REQUEST, &detail);
     };
     let rows = operations.registry().accounts(top);
-    let rows = rows.iter().map(|row| {
-        json!({
-            "account": row.account.as_str(),
-            "in_flight": row.in_flight,
-            "peak": row.peak,
-        })
-    });
+    let rows = rows.iter().map(overview::account);
     json_answer(StatusCode::OK, &rows.collect())
 }
 

@@ -8,13 +8,14 @@ use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::Stream;
 use http_body::Frame;
+use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::sync::watch;
 
@@ -24,21 +25,36 @@ use super::{Operations, overview};
 /// Listeners at once.
 pub(super) const STREAMS_MAX: usize = 1_024;
 
+/// A view that is no older serves the next one who comes, too.
+const FRESH: Duration = Duration::from_secs(1);
+
 /// Those who listen, and what they are told.
 #[derive(Debug)]
 pub(super) struct Events {
     /// The last minutes.
     pub(super) history: History,
     newest: watch::Sender<Bytes>,
+    /// The newest view, and when it was made.
+    made: Mutex<Option<(Instant, Bytes)>>,
     count: AtomicUsize,
+    /// Changes when those who listen have to show anew that they may.
+    turn: AtomicU64,
     /// Whether somebody makes the views.
-    is_running: parking_lot::Mutex<bool>,
+    is_running: Mutex<bool>,
+}
+
+/// A place among those who listen, given back when dropped.
+struct Seat(Arc<Events>);
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.0.count.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// One listener.
 pub(super) struct Listener {
-    events: Arc<Events>,
-    first: Option<Bytes>,
+    first: std::array::IntoIter<Bytes, 2>,
     next: Pin<Box<dyn Stream<Item = Bytes> + Send>>,
 }
 
@@ -47,8 +63,10 @@ impl Default for Events {
         Self {
             history: History::default(),
             newest: watch::Sender::new(Bytes::new()),
+            made: Mutex::default(),
             count: AtomicUsize::new(0),
-            is_running: parking_lot::Mutex::new(false),
+            turn: AtomicU64::new(0),
+            is_running: Mutex::new(false),
         }
     }
 }
@@ -59,25 +77,53 @@ impl Events {
         self.count.load(Ordering::Relaxed)
     }
 
+    /// Ends all streams at their next view: what they were let in by holds no longer. Pages come back by themselves.
+    pub(super) fn end_all(&self) {
+        self.turn.fetch_add(1, Ordering::Relaxed);
+        *self.made.lock() = None;
+    }
+
     /// A new listener; `None` if as many as may be listen already.
     pub(super) fn listen(self: &Arc<Self>, operations: &Arc<dyn Operations>) -> Option<Listener> {
         let more = |count: usize| (count < STREAMS_MAX).then_some(count + 1);
         let order = Ordering::Relaxed;
         self.count.fetch_update(order, order, more).ok()?;
-        let history = event("history", &self.history.view());
-        let now = event("overview", &overview::overview(&**operations));
+        let seat = Seat(Arc::clone(self));
+        let first = [
+            self.history.shown(|view| event("history", view)),
+            self.view(&**operations),
+        ];
         let receiver = self.newest.subscribe();
         self.run(Arc::clone(operations));
-        let next = futures_util::stream::unfold(receiver, |mut receiver| async move {
-            receiver.changed().await.ok()?;
-            let newest = receiver.borrow_and_update().clone();
-            Some((newest, receiver))
-        });
+        let turn = self.turn.load(Ordering::Relaxed);
+        let listening = (receiver, seat);
+        let next =
+            futures_util::stream::unfold(listening, move |(mut receiver, seat)| async move {
+                receiver.changed().await.ok()?;
+                if seat.0.turn.load(Ordering::Relaxed) != turn {
+                    return None;
+                }
+                let newest = receiver.borrow_and_update().clone();
+                Some((newest, (receiver, seat)))
+            });
         Some(Listener {
-            events: Arc::clone(self),
-            first: Some([history, now].concat().into()),
+            first: first.into_iter(),
             next: Box::pin(next),
         })
+    }
+
+    /// The newest view, made anew if it is not fresh.
+    fn view(&self, operations: &dyn Operations) -> Bytes {
+        let now = operations.now();
+        let mut made = self.made.lock();
+        if let Some((at, view)) = &*made
+            && now.saturating_duration_since(*at) < FRESH
+        {
+            return view.clone();
+        }
+        let view = event("overview", &overview::overview(operations));
+        *made = Some((now, view.clone()));
+        view
     }
 
     /// Makes views until nobody listens any more.
@@ -96,9 +142,9 @@ impl Events {
                 }
                 drop(is_running);
                 // Caught, as a view that cannot be made once must not be the last one.
-                let view = AssertUnwindSafe(|| overview::overview(&*operations));
+                let view = AssertUnwindSafe(|| events.view(&*operations));
                 if let Ok(view) = std::panic::catch_unwind(view) {
-                    events.newest.send_replace(event("overview", &view));
+                    events.newest.send_replace(view);
                 }
             }
         });
@@ -123,16 +169,10 @@ impl Stream for Listener {
     type Item = Result<Frame<Bytes>, Infallible>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        if let Some(first) = self.first.take() {
+        if let Some(first) = self.first.next() {
             return Poll::Ready(Some(Ok(Frame::data(first))));
         }
         let next = self.next.as_mut().poll_next(cx);
         next.map(|view| view.map(|view| Ok(Frame::data(view))))
-    }
-}
-
-impl Drop for Listener {
-    fn drop(&mut self) {
-        self.events.count.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
@@ -20,7 +21,14 @@ const LIMITS_MAX: usize = 50;
 
 /// The last minutes.
 #[derive(Debug, Default)]
-pub struct History(Mutex<VecDeque<Point>>);
+pub struct History(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    points: VecDeque<Point>,
+    /// How they are shown, until there is another one.
+    shown: Option<Bytes>,
+}
 
 /// All limits at one moment.
 #[derive(Debug)]
@@ -53,40 +61,49 @@ impl History {
             refused: limit.refused,
         });
         let limits = limits.collect();
-        let mut points = self.0.lock();
-        if points.len() == POINTS {
-            points.pop_front();
+        let mut state = self.0.lock();
+        state.shown = None;
+        if state.points.len() == POINTS {
+            state.points.pop_front();
         }
-        points.push_back(Point { at, limits });
+        state.points.push_back(Point { at, limits });
     }
 
-    /// All points, oldest first: for each limit its columns, and `null` where it was not there.
-    #[must_use]
-    pub fn view(&self) -> Value {
-        let points = self.0.lock();
-        let newest = points.back().map_or(&[][..], |point| &point.limits);
-        let limits = newest.iter().map(|of| {
-            let column = |value: &dyn Fn(&Fullness) -> Value| -> Vec<Value> {
-                let find = |point: &Point| {
-                    let found = point.limits.iter().find(|known| known.limit == of.limit);
-                    found.map_or(Value::Null, value)
-                };
-                points.iter().map(find).collect()
-            };
-            json!({
-                "name": &*of.limit,
-                "used": column(&|of| json!(f64::from(of.used) / 1e3)),
-                "in_flight": column(&|of| of.in_flight.into()),
-                "queued": column(&|of| of.queued.into()),
-                "refused": column(&|of| of.refused.into()),
-            })
-        });
-        json!({
-            "step_seconds": STEP_SECONDS,
-            "at": points.iter().map(|point| point.at).collect::<Vec<_>>(),
-            "limits": limits.collect::<Vec<_>>(),
-        })
+    /// All points as they are written out for those who come: once for all that come before the next point.
+    pub(super) fn shown(&self, write: impl FnOnce(&Value) -> Bytes) -> Bytes {
+        let mut state = self.0.lock();
+        let State { points, shown } = &mut *state;
+        shown.get_or_insert_with(|| write(&view(points))).clone()
     }
+}
+
+/// All points, oldest first: for each limit its columns, and `null` where it was not there.
+fn view(points: &VecDeque<Point>) -> Value {
+    let newest = points.back().map_or(&[][..], |point| &point.limits);
+    let limits = newest.iter().enumerate().map(|(index, of)| {
+        let column = |value: &dyn Fn(&Fullness) -> Value| -> Vec<Value> {
+            let find = |point: &Point| {
+                // The same place as a rule; another one after a reload.
+                let same = point.limits.get(index);
+                let same = same.filter(|known| known.limit == of.limit);
+                let other = || point.limits.iter().find(|known| known.limit == of.limit);
+                same.or_else(other).map_or(Value::Null, value)
+            };
+            points.iter().map(find).collect()
+        };
+        json!({
+            "name": &*of.limit,
+            "used": column(&|of| json!(f64::from(of.used) / 1e3)),
+            "in_flight": column(&|of| of.in_flight.into()),
+            "queued": column(&|of| of.queued.into()),
+            "refused": column(&|of| of.refused.into()),
+        })
+    });
+    json!({
+        "step_seconds": STEP_SECONDS,
+        "at": points.iter().map(|point| point.at).collect::<Vec<_>>(),
+        "limits": limits.collect::<Vec<_>>(),
+    })
 }
 
 #[expect(
@@ -109,7 +126,7 @@ mod tests {
         for at in 0..400 {
             history.note(at, &Snapshot::default());
         }
-        let view = history.view();
+        let view = view(&history.0.lock().points);
         let at = view["at"].as_array().unwrap();
         assert_eq!((at.len(), at[0].as_u64()), (POINTS, Some(250)));
         assert_eq!(thousandths(0.5), 500);

@@ -86,6 +86,11 @@ impl Views {
         self.0.history.note(unix_seconds, snapshot);
     }
 
+    /// Ends all event streams, because who may look has changed.
+    pub fn end_streams(&self) {
+        self.0.end_all();
+    }
+
     /// Event streams that are open.
     #[must_use]
     pub fn streams(&self) -> usize {

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::Operations;
 use super::api;
-use crate::admission::{KeyUse, LimitUse};
+use crate::admission::{AccountUse, KeyUse, LimitUse};
 use crate::telemetry::State;
 
 /// Limits that are shown.
@@ -54,11 +54,7 @@ pub(super) fn overview(operations: &dyn Operations) -> Value {
         "leases": operations.leases().len(),
         "limits": limits,
         "limits_total": snapshot.limits.len(),
-        "accounts": accounts.iter().map(|of| json!({
-            "account": of.account.as_str(),
-            "in_flight": of.in_flight,
-            "peak": of.peak,
-        })).collect::<Vec<_>>(),
+        "accounts": accounts.iter().map(account).collect::<Vec<_>>(),
         "candidates": candidates.collect::<Vec<_>>(),
         "requests": oldest(operations),
         "resources": operations.resources(),
@@ -70,7 +66,8 @@ pub(super) fn overview(operations: &dyn Operations) -> Value {
     shown
 }
 
-fn limit(limit: &LimitUse) -> Value {
+/// One limit, over all its keys.
+pub(super) fn limit(limit: &LimitUse) -> Value {
     json!({
         "name": &*limit.name,
         "per": limit.per,
@@ -83,6 +80,15 @@ fn limit(limit: &LimitUse) -> Value {
         "refused": limit.refused,
         "demand": limit.demand.map(round),
         "would": { "admitted": limit.would.0, "rejected": limit.would.1 },
+    })
+}
+
+/// What one account has in flight, and had.
+pub(super) fn account(of: &AccountUse) -> Value {
+    json!({
+        "account": of.account.as_str(),
+        "in_flight": of.in_flight,
+        "peak": of.peak,
     })
 }
 

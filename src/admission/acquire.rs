@@ -417,7 +417,10 @@ impl Registry {
         now: Instant,
     ) -> Box<Rejection> {
         let limit = &policy.limits[usize::from(full.index)];
-        limit.real.scope.refused.fetch_add(1, Ordering::Relaxed);
+        let refusals = &limit.real.scope.refusals;
+        refusals.count.fetch_add(1, Ordering::Relaxed);
+        let cost = u64::from(class.cost);
+        refusals.places.fetch_add(cost, Ordering::Relaxed);
         let (numbers, met) = ((full.max, full.in_flight), || Met::Refused(reason));
         self.episodes
             .meet(policy, (limit, class), numbers, met, now);

@@ -117,8 +117,11 @@ impl Ask {
         raised.map(|(_, overage)| overage)
     }
 
-    /// Places that it may take where others may take `max`.
+    /// Places that it may take where others may take `max`. What is closed is closed for all.
     pub(super) fn raised(&self, limit: &Limit, max: u32) -> u32 {
+        if max == 0 {
+            return 0;
+        }
         self.overage(limit)
             .map_or(max, |overage| max.max(overage.up_to))
     }

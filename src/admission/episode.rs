@@ -6,8 +6,8 @@
 //! no room is counted. Never waits, and never knows who is told or how.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use hashbrown::HashMap;
@@ -23,6 +23,8 @@ use super::rejection::Reason;
 const SHARDS: usize = 16;
 /// Episodes that go on at once, of all limits: some 800 KiB.
 const EPISODES_MAX: usize = 4_096;
+/// A limit with one episode for all is noted no more often than this.
+const MET_APART_NANOS: u64 = 1_000_000_000;
 /// Beginnings that are not fetched yet: a burst of as many accounts at once, of which each is told.
 const ONSETS_MAX: usize = 1_024;
 
@@ -64,6 +66,8 @@ pub struct Episodes {
     shards: Box<[Mutex<Shard>]>,
     onsets: Mutex<VecDeque<Onset>>,
     dropped: AtomicU64,
+    /// What instants are counted from.
+    base: OnceLock<Instant>,
 }
 
 /// Whose episode under which limit.
@@ -88,6 +92,7 @@ impl Default for Episodes {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             onsets: Mutex::default(),
             dropped: AtomicU64::new(0),
+            base: OnceLock::new(),
         }
     }
 }
@@ -125,8 +130,10 @@ impl Episodes {
     /// Notes that one met a limit; `onset` is asked where that begins an episode.
     fn note(&self, who: Who, now: Instant, onset: impl FnOnce() -> Onset) {
         let quiet = Duration::from_nanos(self.quiet.load(Ordering::Relaxed));
-        let hash = who.scope ^ who.account.map_or(0, |account| account.hash());
-        let mut shard = self.shards[(hash >> 20) as usize % SHARDS].lock();
+        // Scopes are small numbers; multiplied, their upper bits differ too (Fibonacci hashing).
+        let scope = who.scope.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let hash = scope ^ who.account.map_or(0, |account| account.hash());
+        let mut shard = self.shards[(hash >> 32) as usize % SHARDS].lock();
         if let Some(last) = shard.last.get_mut(&who) {
             let goes_on = now.saturating_duration_since(*last) < quiet;
             *last = now.max(*last);
@@ -148,6 +155,21 @@ impl Episodes {
         }
     }
 
+    /// Whether a limit that has one episode for all was met so short a time ago that noting it again changes nothing: else all refusals
+    /// of an overload would queue for one lock. An episode may so end by that much earlier.
+    fn was_met_just_now(&self, met: &AtomicU64, now: Instant) -> bool {
+        let base = *self.base.get_or_init(|| now);
+        let nanos = now.saturating_duration_since(base).as_nanos();
+        let nanos = u64::try_from(nanos).unwrap_or(u64::MAX - 1) + 1;
+        let apart = (self.quiet.load(Ordering::Relaxed) / 16).min(MET_APART_NANOS);
+        let last = met.load(Ordering::Relaxed);
+        if last > 0 && nanos.saturating_sub(last) < apart {
+            return true;
+        }
+        met.store(nanos, Ordering::Relaxed);
+        false
+    }
+
     fn is_on(&self) -> bool {
         self.quiet.load(Ordering::Relaxed) > 0
     }
@@ -166,6 +188,9 @@ impl Episodes {
         }
         let settings = &limit.settings;
         let holds_account = settings.per.contains(&Dimension::Account);
+        if !holds_account && self.was_met_just_now(&limit.real.scope.refusals.met, now) {
+            return;
+        }
         let who = Who {
             scope: limit.real.scope.id,
             account: holds_account.then_some(class.account),

@@ -22,9 +22,8 @@ pub(super) struct Scope {
     /// What its cells count.
     pub(super) counted: Counted,
     pub(super) mean_hold: MeanHold,
-    /// Refusals in its name, and how many there are a second of late.
-    pub(super) refused: AtomicU64,
-    pub(super) refusals: Rate,
+    /// Refusals in its name.
+    pub(super) refusals: Refusals,
     /// In shadow mode: how many it would have admitted, and how many refused.
     pub(super) would_admit: AtomicU64,
     pub(super) would_reject: AtomicU64,
@@ -48,8 +47,7 @@ impl Scope {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             counted,
             mean_hold: MeanHold::default(),
-            refused: AtomicU64::new(0),
-            refusals: Rate::default(),
+            refusals: Refusals::default(),
             would_admit: AtomicU64::new(0),
             would_reject: AtomicU64::new(0),
             counts_leases: AtomicBool::new(true),
@@ -99,7 +97,20 @@ impl MeanHold {
     }
 }
 
-/// How often something happens a second, of late: a moving average over some ten seconds, moved once a second.
+/// Refusals of a limit. On cache lines of their own: what every request reads of a scope is not to move when one is refused.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(super) struct Refusals {
+    pub(super) count: AtomicU64,
+    /// The places that they would have taken.
+    pub(super) places: AtomicU64,
+    /// How many places that is a second, of late.
+    pub(super) places_rate: Rate,
+    /// When the limit was met last, for [`Episodes`](super::Episodes).
+    pub(super) met: AtomicU64,
+}
+
+/// How much of something comes a second, of late: a moving average over some ten seconds, moved about once a second.
 #[derive(Debug, Default)]
 pub(super) struct Rate {
     /// The count at the last move.
@@ -109,15 +120,19 @@ pub(super) struct Rate {
 }
 
 impl Rate {
-    /// The share of a new second in the average.
-    const WEIGHT: f64 = 0.1;
+    /// Seconds after which what was before weighs a third.
+    const SPAN_SECONDS: f64 = 10.0;
 
-    /// Takes note of the count a second later.
-    pub(super) fn turn(&self, count: u64) {
+    /// Takes note of the count so many seconds later.
+    pub(super) fn turn(&self, count: u64, seconds: f64) {
+        if seconds <= 0.0 {
+            return;
+        }
         let came = count.saturating_sub(self.last.swap(count, Ordering::Relaxed));
-        let came = f64::from(u32::try_from(came).unwrap_or(u32::MAX));
+        let came = f64::from(u32::try_from(came).unwrap_or(u32::MAX)) / seconds;
         let mean = self.per_second();
-        let moved = mean + (came - mean) * Self::WEIGHT;
+        let weight = 1.0 - (-seconds / Self::SPAN_SECONDS).exp();
+        let moved = mean + (came - mean) * weight;
         self.bits.store(moved.to_bits(), Ordering::Relaxed);
     }
 
@@ -134,16 +149,25 @@ mod tests {
     #[test]
     fn a_rate_follows_the_last_ten_seconds_or_so() {
         let rate = Rate::default();
-        for second in 1..=50 {
-            rate.turn(second * 200);
+        for second in 1..=60 {
+            rate.turn(second * 200, 1.0);
         }
         assert!(
             (rate.per_second() - 200.0).abs() < 2.0,
             "{}",
             rate.per_second()
         );
-        for _ in 0..50 {
-            rate.turn(10_000);
+        // However late it is called.
+        for round in 1..=30 {
+            rate.turn(12_000 + round * 400, 2.0);
+        }
+        assert!(
+            (rate.per_second() - 200.0).abs() < 2.0,
+            "{}",
+            rate.per_second()
+        );
+        for _ in 0..60 {
+            rate.turn(24_000, 1.0);
         }
         assert!(rate.per_second() < 2.0, "{}", rate.per_second());
     }

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use hashbrown::HashMap;
 
@@ -42,8 +43,9 @@ pub struct LimitUse {
     pub early: Option<EarlyUse>,
     /// Refusals in its name so far.
     pub refused: u64,
-    /// Places that would be in use if nobody were refused: what is in flight and waits, and refusals a second times the seconds that a
-    /// place is held (Little's law). Who is refused and tries again counts each time. `None` where places are not held but paced.
+    /// Places that would be in use if nobody were refused: what is in flight and waits (one place for each who waits), and the places
+    /// refused a second times the seconds that one is held (Little's law). Who is refused and tries again counts each time. `None` where
+    /// places are not held but paced.
     pub demand: Option<f64>,
 }
 
@@ -103,7 +105,7 @@ impl Limit {
                 scope.would_reject.load(Ordering::Relaxed),
             ),
             early: self.early_use(),
-            refused: scope.refused.load(Ordering::Relaxed),
+            refused: scope.refusals.count.load(Ordering::Relaxed),
             demand: None,
         }
     }
@@ -183,7 +185,7 @@ impl Registry {
         }
         for (limit, seen) in known.iter().zip(&mut limits) {
             let scope = &limit.real.scope;
-            let refused = scope.refusals.per_second() * scope.mean_hold_seconds();
+            let refused = scope.refusals.places_rate.per_second() * scope.mean_hold_seconds();
             let held = seen.in_flight.saturating_add(seen.queued);
             let is_held = scope.counted == Counted::InFlight;
             seen.demand = is_held.then(|| float(held) + refused);
@@ -267,12 +269,12 @@ fn float(count: u64) -> f64 {
 }
 
 impl Policy {
-    /// Takes note of how many each limit has refused since the last call. To be called once a second.
-    pub fn turn_rates(&self) {
+    /// Takes note of how much each limit has refused in the time since the last call. To be called about once a second.
+    pub fn turn_rates(&self, elapsed: Duration) {
         for limit in &self.limits {
-            let scope = &limit.real.scope;
-            let refused = scope.refused.load(Ordering::Relaxed);
-            scope.refusals.turn(refused);
+            let refusals = &limit.real.scope.refusals;
+            let places = refusals.places.load(Ordering::Relaxed);
+            refusals.places_rate.turn(places, elapsed.as_secs_f64());
         }
     }
 }

@@ -186,7 +186,8 @@ impl Bounds {
     /// Covers one more.
     pub(super) fn include(&mut self, ask: &Ask, limit: &Limit) {
         self.least_cost = self.least_cost.min(ask.class.cost);
-        self.raised_to = self.raised_to.max(ask.raised(limit, 0));
+        let raised_to = ask.overage(limit).map_or(0, |overage| overage.up_to);
+        self.raised_to = self.raised_to.max(raised_to);
     }
 }
 

@@ -78,14 +78,10 @@ impl Operations for Inner {
             "decisions": decided.collect::<Vec<_>>(),
             "presence": presence,
         });
-        let mut configuration = self.configuration();
-        let fields = about
-            .as_object_mut()
-            .into_iter()
-            .zip(configuration.as_object_mut());
-        for (about, configuration) in fields {
-            configuration.remove("yaml");
-            about.append(configuration);
+        let mut facts = self.facts();
+        let both = about.as_object_mut().zip(facts.as_object_mut());
+        if let Some((about, facts)) = both {
+            about.append(facts);
         }
         about
     }
@@ -109,9 +105,21 @@ impl Operations for Inner {
     }
 
     fn upstreams(&self) -> Value {
+        let mut in_flight = BTreeMap::new();
+        self.gate.live.each(|request| {
+            let is_there = matches!(
+                request.state(),
+                State::Forwarded | State::Streaming | State::Tunnel
+            );
+            if is_there {
+                *in_flight.entry(Arc::clone(&request.upstream)).or_insert(0) += 1;
+            }
+        });
         let generation = self.gate.generation();
         let upstreams = generation.upstreams.iter();
-        upstreams.map(|upstream| self.upstream(upstream)).collect()
+        upstreams
+            .map(|upstream| self.upstream(upstream, &in_flight))
+            .collect()
     }
 
     fn resources(&self) -> Value {
@@ -176,14 +184,9 @@ impl Operations for Inner {
     }
 
     fn configuration(&self) -> Value {
-        let state = self.state.lock();
-        json!({
-            "generation": self.generation(),
-            "loaded_at": config::rfc3339(state.loaded_at),
-            "hash": state.running.hash,
-            "yaml": state.running.text,
-            "last_refusal": state.last_refusal,
-        })
+        let mut facts = self.facts();
+        facts["yaml"] = self.state.lock().running.text.as_str().into();
+        facts
     }
 
     fn reload(&self) -> admin::Reload {
@@ -237,20 +240,21 @@ impl Inner {
         Some(self.gate.registry.accounts(top))
     }
 
+    /// What is in force, without its text.
+    fn facts(&self) -> Value {
+        let state = self.state.lock();
+        json!({
+            "generation": self.generation(),
+            "loaded_at": config::rfc3339(state.loaded_at),
+            "hash": state.running.hash,
+            "last_refusal": state.last_refusal,
+        })
+    }
+
     /// What is known of one upstream.
-    fn upstream(&self, upstream: &Upstream) -> Value {
+    fn upstream(&self, upstream: &Upstream, in_flight: &BTreeMap<Arc<str>, usize>) -> Value {
         // The only endpoint of an upstream has all that is in flight there, and is not counted apart.
-        let all = || {
-            let mut count = 0;
-            self.gate.live.each(|request| {
-                let is_there = matches!(
-                    request.state(),
-                    State::Forwarded | State::Streaming | State::Tunnel
-                );
-                count += usize::from(is_there && *request.upstream == *upstream.name());
-            });
-            count
-        };
+        let all = || in_flight.get(upstream.name()).copied().unwrap_or(0);
         let endpoints = upstream.endpoints().map(|endpoint| {
             let until = endpoint
                 .ejected_for

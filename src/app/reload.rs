@@ -105,7 +105,10 @@ impl Inner {
         self.gate.apply(generation);
         self.applied.notify_one();
         self.notifier.follow(config.notify.as_ref(), &self.gate);
-        self.admin.store(Arc::new(admin_settings(&config)));
+        let admin = Arc::new(admin_settings(&config));
+        if *self.admin.swap(Arc::clone(&admin)) != *admin {
+            self.views.end_streams();
+        }
         let mut warnings: Vec<Value> = config.warnings.iter().map(|found| json!(found)).collect();
         warnings.extend(fresh.iter().map(|name| {
             json!({

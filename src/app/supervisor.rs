@@ -32,6 +32,7 @@ impl BackgroundService for Supervisor {
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut checks = Checks::default();
         let mut tick = 0u32;
+        let mut turned = gate.clock.now();
         loop {
             checks.follow(&gate.generation().upstreams);
             tokio::select! {
@@ -50,7 +51,8 @@ impl BackgroundService for Supervisor {
             if expired > 0 {
                 tracing::warn!(expired, "leases expired that nobody released");
             }
-            policy.turn_rates();
+            policy.turn_rates(now.saturating_duration_since(turned));
+            turned = now;
             if tick.is_multiple_of(admin::STEP_SECONDS) {
                 let at = gate.clock.unix_time().as_secs();
                 self.0.views.note(at, &gate.registry.snapshot(&policy));
@@ -59,7 +61,10 @@ impl BackgroundService for Supervisor {
             if tick.is_multiple_of(PEAK_TICKS) {
                 gate.registry.turn_peaks(&policy);
             }
-            let leaks = auditor.scan(&gate.registry, &policy, &gate.live).await;
+            let leaks = tokio::select! {
+                leaks = auditor.scan(&gate.registry, &policy, &gate.live) => leaks,
+                _ = shutdown.changed() => return,
+            };
             if leaks > 0 {
                 gate.stats.leaks.fetch_add(leaks, Ordering::Relaxed);
                 tracing::error!(leaks, "counts stand apart from the live requests");

@@ -419,6 +419,12 @@ impl Drop for Context {
             (self.status, self.reason) = (499, "client_departed");
             self.decision = DecisionWord::Rejected;
         }
+        if self.request.hangup().is_asked()
+            && let Some(lease) = self.lease.take()
+        {
+            // Whoever ends a request wants its places back, and not in some hours.
+            let _ = self.local.gate.leases.release(lease, now, || false);
+        }
         if self.lease.is_some()
             && let Hold::Own(permit) = std::mem::replace(&mut self.hold, Hold::None)
         {

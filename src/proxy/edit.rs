@@ -56,7 +56,10 @@ pub(super) async fn exchange(
     let is_grpc = seen.is_grpc;
     // A form is small: all of it comes within the time that a larger upload may stand still.
     let patience = context.upstream().map(|of| of.settings.idle_timeout);
-    let judged = judge(&*edit, &head, &mut body, patience.unwrap_or_default()).await;
+    let judged = tokio::select! {
+        judged = judge(&*edit, &head, &mut body, patience.unwrap_or_default()) => judged,
+        () = context.request.hangup().asked() => Err(Refusal::Cancelled),
+    };
     if let Err(refusal) = judged {
         return respond::refuse(context, &refusal, is_grpc);
     }
@@ -170,6 +173,7 @@ fn correct(headers: &mut HeaderMap, instead: &Bytes) {
 fn broke(mut body: ResponseBody, error: &BodyError, is_grpc: bool) -> Response<ResponseBody> {
     let refusal = match error {
         BodyError::Idle => Refusal::UpstreamTimeout,
+        BodyError::Cancelled => Refusal::Cancelled,
         _ => Refusal::UpstreamBroke,
     };
     let context = body.take_context();

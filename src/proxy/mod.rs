@@ -328,8 +328,9 @@ async fn exchange(
     let request = Outgoing::new(bytes, framing, body);
     let forwarded = tokio::select! {
         biased;
-        forwarded = forward::forward(visit, request, manner, sent_at) => forwarded,
+        // Asked first: what was ended before it was sent is not sent.
         () = context.request.hangup().asked() => Err(Refusal::Cancelled),
+        forwarded = forward::forward(visit, request, manner, sent_at) => forwarded,
     };
     match forwarded {
         Err(refusal) => respond::refuse(context, &refusal, is_grpc),

@@ -227,9 +227,10 @@ fn limits(sources: &Sources<'_>) -> Vec<MetricFamily> {
 /// The largest accounts, and what all others have in flight together. As many labels a scrape as were asked for and one more; over
 /// time as many as there are accounts that were ever among the largest.
 fn accounts(largest: &[AccountUse], in_flight: u64) -> MetricFamily {
-    let listed: u64 = largest.iter().map(|of| u64::from(of.in_flight)).sum();
-    let mut metrics: Vec<_> = largest
-        .iter()
+    // One of that name is among the others: a series may be there once.
+    let largest = || largest.iter().filter(|of| of.account.as_str() != "other");
+    let listed: u64 = largest().map(|of| u64::from(of.in_flight)).sum();
+    let mut metrics: Vec<_> = largest()
         .map(|of| gauge(&[("account", of.account.as_str())], of.in_flight.into()))
         .collect();
     let other = in_flight.saturating_sub(listed);

@@ -109,7 +109,11 @@ function draw() {
 }
 
 function heard(name, data) {
-  if (name === "history") past.history(data);
+  if (name === "history") {
+    past.history(data);
+    // Another gate, or one whose clock went back: what it says now is what counts.
+    newest = null;
+  }
   if (name !== "overview" || (newest && data.at < newest.at)) return;
   past.note(data);
   newest = data;

@@ -166,7 +166,7 @@ fn demand_counts_what_is_refused_by_how_long_it_would_have_stayed() {
         for _ in 0..50 {
             world.refuse(&class("a", CALLS));
         }
-        world.policy.turn_rates();
+        world.policy.turn_rates(Duration::from_secs(1));
     }
     // Four are held; fifty a second that would each stay for two seconds are a hundred more.
     let busy = demand(&world).expect("places are held");
@@ -175,7 +175,7 @@ fn demand_counts_what_is_refused_by_how_long_it_would_have_stayed() {
         world.registry.snapshot(&world.policy).limits[0].refused,
         3_000
     );
-    (0..120).for_each(|_| world.policy.turn_rates());
+    (0..120).for_each(|_| world.policy.turn_rates(Duration::from_secs(1)));
     let calm = demand(&world).expect("places are held");
     assert!((calm - 4.0).abs() < 0.1, "{calm}");
     drop(held);

@@ -53,6 +53,14 @@ async fn anything(exchange: &mut Exchange) -> io::Result<Next> {
             Ok(Next::Close)
         }
         "/calls" => exchange.reply(201, "begun").await,
+        "/calls/slow" => {
+            exchange
+                .raw("HTTP/1.1 201 Created\r\nx-admission-hold: 1h\r\ntransfer-encoding: chunked\r\n\r\n")
+                .await?;
+            exchange.chunk("first").await?;
+            exchange.hold().await?;
+            exchange.raw("0\r\n\r\n").await
+        }
         "/plain" => exchange.reply(200, "ok").await,
         _ => {
             exchange.hold().await?;
@@ -290,4 +298,19 @@ async fn what_is_not_there_cannot_be_ended() {
     }
     let other = admin(&gate, "PUT", "/v1/requests/1", "{}").await;
     assert_eq!((other.status, other.field("allow")), (405, "DELETE"));
+}
+
+// G10, A35: an answer that was to leave a lease behind leaves none when it is ended: its places come back now.
+#[tokio::test]
+async fn an_answer_that_is_ended_leaves_no_lease() {
+    let origin = Origin::start(anything);
+    let gate = gate_before(&origin).await;
+    let mut client = asking(&gate, "/calls/slow").await;
+    assert_eq!(client.head().await.0, 201);
+    let row = only(&gate, "streaming").await;
+    end(&gate, &row).await;
+    client.until_closed().await;
+    gate.until_idle().await;
+    assert_eq!(gate.get_admin("/v1/leases").await, serde_json::json!([]));
+    assert_eq!(logged(&gate, "/calls/slow").await["reason"], "cancelled");
 }

@@ -145,3 +145,37 @@ async fn a_thousand_listeners_are_served_and_one_too_many_is_told() {
     })
     .await;
 }
+
+// CONTRACT §4: whoever listens by a token that holds no longer hears no more, and one who has a new one begins anew.
+#[tokio::test]
+async fn a_stream_ends_when_the_token_changes() {
+    let origin = origin();
+    let gate = sidecar(LIMITS).before(&origin).start().await;
+    let (_, mut listener) = Listener::open(&gate).await;
+    listener.next("overview").await;
+    std::fs::write(gate.directory().join("token"), "a-new-one").unwrap();
+    let token = r#"admin: { address: "127.0.0.1:0", token: { file: "$DIR/token" } }"#;
+    let yaml = format!("{token}\n{LIMITS}");
+    gate.reloaded_with(&yaml).await;
+    while !listener.text.ends_with("\r\n0\r\n\r\n") {
+        let bytes = within("the end of the stream", listener.connection.wire.some()).await;
+        let bytes = bytes.expect("the last chunk");
+        listener.text.push_str(&String::from_utf8_lossy(&bytes));
+    }
+}
+
+// CONTRACT §4: what the guard looks at is what is answered: no other spelling of a path is one of the page's calls.
+#[tokio::test]
+async fn a_second_slash_makes_another_path() {
+    let origin = origin();
+    let gate = sidecar(LIMITS).before(&origin).start().await;
+    for path in [
+        "//v1/overview",
+        "//v1/events",
+        "//v1/reload",
+        "/v1//overview",
+    ] {
+        let answer = client::get(&gate.admin, path, &[("host", "rebound.example")]).await;
+        assert_eq!(answer.status, 404, "{path}");
+    }
+}

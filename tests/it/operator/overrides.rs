@@ -254,3 +254,19 @@ async fn bad_overrides_are_refused() {
     assert_eq!(shown(&gate).await, json!([]));
     assert_eq!(gate.limit("account").await["max"], 1);
 }
+
+// A11, CONTRACT §2: 0 is closed, whatever the ladder would let go over.
+#[tokio::test]
+async fn a_limit_that_is_closed_for_a_while_admits_nobody_over_it() {
+    let origin = held_origin();
+    let ladder = "limits: [{ name: account, per: [account], max: 1, when_full: [{ admit: { up_to: 3, mark: over } }] }]";
+    let gate = sidecar(ladder).before(&origin).start().await;
+    let _held = asking(&gate, "A").await;
+    let _marked = asking(&gate, "A").await;
+    origin.until_in_flight(2).await;
+    put(&gate, &json!({ "max": 0, "for": "10m" })).await;
+    for account in ["A", "B"] {
+        assert_eq!(asking(&gate, account).await.response().await.status, 429);
+    }
+    assert_eq!(origin.in_flight(), 2);
+}
