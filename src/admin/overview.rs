@@ -101,6 +101,7 @@ pub(super) fn key(of: &KeyUse) -> Value {
         "max": of.max,
         "queued": of.queued,
         "peak": of.peak,
+        "refused_lately": of.refused_lately,
     })
 }
 

@@ -417,13 +417,13 @@ impl Registry {
         now: Instant,
     ) -> Box<Rejection> {
         let limit = &policy.limits[usize::from(full.index)];
-        let refusals = &limit.real.scope.refusals;
-        refusals.count.fetch_add(1, Ordering::Relaxed);
-        let cost = u64::from(class.cost);
-        refusals.places.fetch_add(cost, Ordering::Relaxed);
+        limit.real.scope.refusals.note(class.cost);
         let (numbers, met) = ((full.max, full.in_flight), || Met::Refused(reason));
         self.episodes
             .meet(policy, (limit, class), numbers, met, now);
+        if let Some(cell) = &full.cell {
+            cell.note_refusal();
+        }
         let waiting = full.cell.as_ref().map_or(0, |cell| cell.count.waiting());
         // Places come free at in_flight / hold a second; a closed limit or one without history says nothing.
         let missing = (f64::from(full.in_flight) + f64::from(class.cost) - f64::from(full.max))

@@ -208,6 +208,8 @@ pub(super) struct Cell {
     pub(super) tally: Option<Box<Tally>>,
     /// Whether the cell was used since the sweeper's last visit; a spared cell is not taken out at once.
     pub(super) used: std::sync::atomic::AtomicBool,
+    /// Requests that its limit refused of late for want of a place here: halved with each interval of the peaks.
+    pub(super) refused: std::sync::atomic::AtomicU16,
     /// Of a limit's own key: places of requests near completion, where places are lent on that (see `early`). Of what one account
     /// holds of such a key: when it was last served (see `occupancy`). No cell is both.
     pub(super) note: AtomicU32,
@@ -221,6 +223,24 @@ impl Cell {
     /// Whose it is, where its key begins with an account.
     pub(super) fn account(&self) -> Option<AccountName> {
         AccountName::new(self.key.values().next()?).ok()
+    }
+
+    /// Notes that a request was refused for want of a place here. Near the end of what can be counted some are lost, which matters to nobody
+    /// who looks for the one that is refused most.
+    pub(super) fn note_refusal(&self) {
+        if self.refused.load(Ordering::Relaxed) < u16::MAX / 2 {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Begins the next interval of what is told of late.
+    pub(super) fn turn(&self) {
+        self.count.turn_peak();
+        let refused = self.refused.load(Ordering::Relaxed);
+        if refused > 0 {
+            self.refused
+                .fetch_sub(refused.div_ceil(2), Ordering::Relaxed);
+        }
     }
 
     /// Takes places and notes that the cell is used.

@@ -110,6 +110,14 @@ pub(super) struct Refusals {
     pub(super) met: AtomicU64,
 }
 
+impl Refusals {
+    /// Notes one, of a request of that cost.
+    pub(super) fn note(&self, cost: u32) {
+        self.count.fetch_add(1, Ordering::Relaxed);
+        self.places.fetch_add(u64::from(cost), Ordering::Relaxed);
+    }
+}
+
 /// How much of something comes a second, of late: a moving average over some ten seconds, moved about once a second.
 #[derive(Debug, Default)]
 pub(super) struct Rate {

@@ -137,16 +137,15 @@ impl Permit {
         if outcome == Outcome::Overload {
             self.answered(outcome, None, now);
         }
-        if outcome == Outcome::Success {
-            let held = self.held(now);
-            if let Some(learner) = &self.cost_learner {
-                learner.learn(held);
-            }
-            let held = held.as_secs_f64();
-            self.cells
-                .iter()
-                .for_each(|cell| cell.scope.mean_hold.learn(held));
+        let held = self.held(now);
+        if let (Outcome::Success, Some(learner)) = (outcome, &self.cost_learner) {
+            learner.learn(held);
         }
+        // Whatever became of the work, so long the places were taken: that of clients who give up in an overload counts most.
+        let held = held.as_secs_f64();
+        self.cells
+            .iter()
+            .for_each(|cell| cell.scope.mean_hold.learn(held));
         if outcome != Outcome::Ignore {
             let tallied = self.cells.iter().filter_map(|cell| cell.tally.as_ref());
             tallied.for_each(|tally| tally.complete(self.cost, now));

@@ -171,6 +171,7 @@ impl Registry {
             tally: Tally::new(counting.scope.counted),
             used: AtomicBool::new(true),
             note: AtomicU32::new(0),
+            refused: std::sync::atomic::AtomicU16::new(0),
         });
         shard
             .by_key
@@ -201,7 +202,7 @@ impl Registry {
     pub fn turn_peaks(&self, policy: &Policy) {
         for shard in &self.shards {
             let mut shard = shard.lock();
-            shard.by_age.iter().for_each(|cell| cell.count.turn_peak());
+            shard.by_age.iter().for_each(|cell| cell.turn());
             // Under the same lock: a cell and what is kept of it are in the same interval at any moment.
             shard.departed.turn();
         }
@@ -209,7 +210,7 @@ impl Registry {
             .every_limit()
             .flat_map(|limit| [&limit.real.only, &limit.paper.only])
             .flatten();
-        only.for_each(|cell| cell.count.turn_peak());
+        only.for_each(|cell| cell.turn());
         let follows = |limit: &&Limit| matches!(limit.settings.moves, Some(Moves::Follow(_)));
         self.serve_risen(policy.limits.iter().filter(follows));
     }
@@ -344,6 +345,7 @@ pub(super) fn free_cell(scope: &Arc<Scope>) -> Arc<Cell> {
         tally: Tally::new(scope.counted),
         used: AtomicBool::new(true),
         note: AtomicU32::new(0),
+        refused: std::sync::atomic::AtomicU16::new(0),
     })
 }
 

@@ -73,6 +73,8 @@ pub struct KeyUse {
     pub queued: u32,
     /// The most taken in the last interval of six seconds, or in this one.
     pub peak: u32,
+    /// Requests refused of late for want of a place of this key: a count that is halved every six seconds.
+    pub refused_lately: u16,
 }
 
 /// All limits at one moment.
@@ -222,7 +224,8 @@ impl Registry {
             };
             let limit = &known[index];
             let in_flight = limit.places(cell.count.in_flight());
-            if in_flight > 0 || cell.count.waiting() > 0 {
+            let is_refused = cell.refused.load(Ordering::Relaxed) > 0;
+            if in_flight > 0 || cell.count.waiting() > 0 || is_refused {
                 let max = policy.max_of_key(limit, cell, &held);
                 ranked[index].offer(cell, in_flight, max);
             }
@@ -290,16 +293,20 @@ fn key_use(limit: &Limit, cell: &Cell, max: u32) -> KeyUse {
         max,
         queued: cell.count.waiting(),
         peak: limit.places(cell.count.peak()),
+        refused_lately: cell.refused.load(Ordering::Relaxed),
     }
 }
 
-/// The cells that have taken most of their places: in millionths, then by how many.
+/// How much of its places a key has taken, in millionths; how often it was refused of late; how much it has taken.
+type Rank = (u64, u16, u32);
+
+/// The cells that have taken most of their places.
 #[derive(Debug)]
 struct Ranking {
     top: usize,
-    rows: Vec<(u64, u32, Arc<Cell>, u32)>,
+    rows: Vec<(Rank, Arc<Cell>, u32)>,
     /// What is no fuller is not among them.
-    floor: (u64, u32),
+    floor: Rank,
 }
 
 impl Ranking {
@@ -307,37 +314,39 @@ impl Ranking {
         Self {
             top,
             rows: Vec::new(),
-            floor: (0, 0),
+            floor: Rank::default(),
         }
     }
 
     fn offer(&mut self, cell: &Arc<Cell>, in_flight: u32, max: u32) {
         let millionths = u64::from(in_flight) * 1_000_000 / u64::from(max.max(1));
-        if self.rows.len() >= self.top && (millionths, in_flight) <= self.floor {
+        let rank = (millionths, cell.refused.load(Ordering::Relaxed), in_flight);
+        if self.rows.len() >= self.top && rank <= self.floor {
             return;
         }
-        self.rows
-            .push((millionths, in_flight, Arc::clone(cell), max));
+        self.rows.push((rank, Arc::clone(cell), max));
         if self.rows.len() >= 2 * self.top {
             self.cut();
         }
     }
 
     fn cut(&mut self) {
-        let rank = |row: &(u64, u32, Arc<Cell>, u32)| std::cmp::Reverse((row.0, row.1));
-        self.rows.sort_by_key(rank);
+        self.rows.sort_by_key(|row| std::cmp::Reverse(row.0));
         self.rows.truncate(self.top);
-        self.floor = self.rows.last().map_or((0, 0), |row| (row.0, row.1));
+        self.floor = self.rows.last().map_or_else(Rank::default, |row| row.0);
     }
 
     fn finish(mut self) -> Vec<(Arc<Cell>, u32)> {
         self.cut();
         let rows = self.rows.into_iter();
-        rows.map(|(_, _, cell, max)| (cell, max)).collect()
+        rows.map(|(_, cell, max)| (cell, max)).collect()
     }
 }
 
 fn keep_fullest(keys: &mut Vec<KeyUse>, top: usize) {
-    keys.sort_by(|a, b| (b.in_flight, b.peak, &a.key).cmp(&(a.in_flight, a.peak, &b.key)));
+    keys.sort_by(|a, b| {
+        let of = |key: &KeyUse| (key.in_flight, key.refused_lately, key.peak);
+        of(b).cmp(&of(a)).then_with(|| a.key.cmp(&b.key))
+    });
     keys.truncate(top);
 }

@@ -48,7 +48,7 @@ pub enum TemporaryFault {
     UnknownGroup,
     /// Its keys are shared by all accounts.
     #[error(
-        "the limit does not count by account, so its places are shared by all; leave `account` and `group` away"
+        "the limit does not count by account or group, so none of them has a number of its own there; leave `account` and `group` away, and the override is for every key"
     )]
     NotCounted,
     /// It counts nothing.

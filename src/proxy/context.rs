@@ -3,6 +3,7 @@
 //! The context owns the permit and the entry among the live requests; it travels with the request, sits in the
 //! response's body or in a tunnel, and records itself exactly once, when dropped. Never copied.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -44,6 +45,8 @@ pub(super) struct Context {
     pub(super) forwarded_at: Option<Instant>,
     /// When the response's head came.
     head_at: Option<Instant>,
+    /// Who asked, where a proxy that is believed says so; else that is the connection's peer.
+    pub(super) client: Option<IpAddr>,
     /// Bytes of the response's body that were passed on.
     pub(super) sent: u64,
     is_cut: bool,
@@ -99,6 +102,7 @@ impl Context {
             outcome: Outcome::Ignore,
             forwarded_at: None,
             head_at: None,
+            client: None,
             sent: 0,
             is_cut: true,
             trace: None,
@@ -372,7 +376,7 @@ impl Context {
         }
         let record = Arc::new(Record {
             request: Arc::clone(&self.request),
-            client: self.connection().peer.address,
+            client: self.client.or(self.connection().peer.address),
             protocol: self.connection().protocol(),
             status: self.status,
             decision: self.decision,

@@ -141,9 +141,8 @@ impl Phase {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Running => "running",
-            Self::Draining => "draining",
-            Self::Closing => "closing",
-            Self::Shutdown => "shutdown",
+            // How far it has come is nothing that anybody could act on.
+            Self::Draining | Self::Closing | Self::Shutdown => "draining",
         }
     }
 }

@@ -213,12 +213,12 @@ fn context(
         local.gate.live.next_id(),
         connection.hangup(),
     );
-    Box::new(Context::new(
-        local,
-        Arc::new(request),
-        resource,
-        Arc::clone(connection),
-    ))
+    let own = Arc::clone(connection);
+    let mut context = Box::new(Context::new(local, Arc::new(request), resource, own));
+    if connection.is_trusted {
+        context.client = connection.peer.client_address(&head.headers);
+    }
+    context
 }
 
 /// Forwards a request that has its place. Where the upstream is to finish although the client may leave, the exchange

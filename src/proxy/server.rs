@@ -42,7 +42,7 @@ const BACKLOG: i32 = 4096;
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
     /// The system refuses.
-    #[error("cannot listen on {address}: {source}")]
+    #[error("cannot listen on {address}")]
     Refused {
         /// Where.
         address: Address,

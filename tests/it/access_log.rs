@@ -175,3 +175,24 @@ async fn lines_for_people_are_plain_where_no_terminal_is() {
     })
     .await;
 }
+
+// A22: behind a proxy that is believed, the line says who asked; a stranger's word for it counts for nothing.
+#[tokio::test]
+async fn the_client_of_a_line_is_the_one_whom_a_trusted_proxy_names() {
+    let origin = origin();
+    for (trusted, client) in [
+        ("[127.0.0.1/32]", "192.0.2.7"),
+        ("[198.51.100.1/32]", "127.0.0.1"),
+    ] {
+        let server = format!(
+            "server: {{ listeners: [{{ address: \"127.0.0.1:0\" }}], trusted_proxies: {trusted} }}\naccess_log: {{ path: stdout }}"
+        );
+        let gate = sidecar(&server).before(&origin).start().await;
+        let fields = [
+            ("x-account", "A"),
+            ("x-forwarded-for", "203.0.113.9, 192.0.2.7"),
+        ];
+        client::get(&gate.address, "/good", &fields).await;
+        assert_eq!(until_logged(&gate, "/good").await["client"], client);
+    }
+}

@@ -287,6 +287,7 @@ An API that serves {WORKERS} requests at a time, the gate in front of it, and {q
 behave beside one that does not.
 
   gate     http://{address}
+  look     http://{admin}/   or: tidegate top --admin {admin}
   admin    http://{admin}/v1/status   http://{admin}/metrics
   try      curl -i -X POST http://{address}{path}
            curl -i -H 'x-account: {NOISY}' http://{address}/hello

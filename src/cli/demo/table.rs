@@ -32,15 +32,7 @@ impl Scene {
     pub(super) fn table(&self) -> String {
         let mut text = format!(
             "{:<9}{:>7}{:>10}{:>9}{:>8}{:>11}{:>8}{:>8}{:>9}\n",
-            "account",
-            "sent",
-            "admitted",
-            "refused",
-            "errors",
-            "in flight",
-            "p50",
-            "p99",
-            "refusal"
+            "account", "sent", "admitted", "refused", "errors", "open", "p50", "p99", "refusal"
         );
         for (name, figures) in &self.accounts {
             append(
@@ -188,7 +180,7 @@ mod tests {
         assert_eq!(
             table,
             "\
-account     sent  admitted  refused  errors  in flight     p50     p99  refusal
+account     sent  admitted  refused  errors       open     p50     p99  refusal
 acme           3         2        0       0          1   40 ms   90 ms        -
 noisy        400         2        3       1        394   41 ms   1.5 s   2.0 ms
 after 12 s; the origin's own work: p50 40 ms, p99 81 ms

@@ -205,3 +205,28 @@ fn the_fullest_keys_are_those_that_have_taken_most_of_their_own_places() {
     assert_eq!(fullest[1][0].in_flight as usize, held.len());
     assert_eq!(world.registry.fullest(&world.policy, 1, 3).len(), 1);
 }
+
+// G10: of two keys that are both full, the one that is being refused stands first; and it does no longer once that is over.
+#[test]
+fn who_is_refused_stands_before_who_is_only_full() {
+    let world = World::new(&[limit("account", &[Dimension::Account], 3)]);
+    let _held = (hold(&world, "quiet", 3), hold(&world, "zealous", 3));
+    let first = |world: &World| {
+        let rows = world.registry.fullest(&world.policy, 1, 2).remove(0);
+        (rows[0].key[0].1.clone(), rows[0].refused_lately)
+    };
+    for _ in 0..5 {
+        world.refuse(&class("zealous", CALLS));
+    }
+    assert_eq!(first(&world), ("zealous".to_owned(), 5));
+    let keys = world
+        .registry
+        .keys(&world.policy, world.policy.limits().next().expect("one"), 1);
+    assert_eq!(keys[0].key[0].1, "zealous");
+    (0..3).for_each(|_| turn(&world));
+    assert_eq!(first(&world).1, 0);
+    for _ in 0..2 {
+        world.refuse(&class("quiet", CALLS));
+    }
+    assert_eq!(first(&world).0, "quiet");
+}
