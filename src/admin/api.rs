@@ -299,7 +299,8 @@ fn cancel(operations: &dyn Operations, id: &str) -> Answer {
     if is_ended {
         let (account, path) = (&request.account, request.path());
         let state = request.state().as_str();
-        tracing::info!(id = request.id, %account, path, state, "request cancelled by an operator");
+        let request_id = request.request_id.as_str();
+        tracing::info!(id = request.id, request_id, %account, path, state, "request cancelled by an operator");
         return text(StatusCode::NO_CONTENT, "");
     }
     if request.state() == State::Lease && &*request.upstream == PLUGIN {
@@ -325,6 +326,7 @@ pub(super) fn row(request: &crate::telemetry::Request, state: State, age: Durati
         "state": state.as_str(),
         "age_seconds": (age.as_secs_f64() * 1e3).round() / 1e3,
         "upstream": &*request.upstream,
+        "request_id": request.request_id.as_str(),
     })
 }
 

@@ -129,7 +129,7 @@ impl<'a> Line<'a> {
             cut: record.is_cut,
             client: record.client.map(|address| address.to_string()),
             protocol: record.protocol,
-            request_id: std::str::from_utf8(request.request_id.as_bytes()).unwrap_or_default(),
+            request_id: request.request_id.as_str(),
             trace_id: record.trace.as_ref().map(Trace::id_text),
             sample,
         }

@@ -91,6 +91,12 @@ impl RequestId {
             Self::Made(text) => text,
         }
     }
+
+    /// The same for people; empty where a client sent what is no text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(self.as_bytes()).unwrap_or_default()
+    }
 }
 
 impl Default for RequestId {

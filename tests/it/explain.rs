@@ -17,7 +17,7 @@ default_upstream: api
 limits:
   - { name: queue, per: [account], resources: [queued], max: 1, when_full: [{ queue: { length: 2, timeout: 9s } }] }
   - { name: slow, per: [account], resources: [slowed], max: 0, when_full: [{ slow: { delay: 200ms, times: 3, length: 100 } }] }
-  - { name: mark, per: [account], resources: [marked], max: 0, when_full: [{ admit: { up_to: 5, mark: overage } }] }
+  - { name: mark, per: [account], resources: [marked], max: 1, when_full: [{ admit: { up_to: 5, mark: overage } }] }
   - { name: refuse, per: [account], resources: [refused], max: 0, when_full: [{ reject: { status: 503 } }] }
   - { name: quiet, per: [account], resources: [queued], max: 1, mode: shadow }
 candidates:
@@ -37,6 +37,9 @@ async fn explained(gate: &Sidecar, path: &str) -> Value {
 async fn what_would_become_of_a_request_is_told() {
     let api = held_origin();
     let gate = sidecar(LIMITS).before(&api).start().await;
+    let mut holder = gate.connect().await;
+    holder.send_get("/marked", &by("A")).await;
+    api.until_in_flight(1).await;
     for (path, decision, limit, part) in [
         ("/", "admitted", Value::Null, "every limit has a place"),
         ("/healthz", "admitted", Value::Null, "no limit is asked"),

@@ -94,12 +94,18 @@ function refusalSentence(limits, seen, rates) {
     const whole = Math.round(number);
     return whole < 1 ? "now and then a request is refused" : whole === 1 ? "a request a second is refused" : `${count(whole)} requests a second are refused`;
   };
-  const full = (first.fullest ?? []).filter(isAtMax);
+  const keys = first.fullest ?? [];
+  const full = keys.filter(isAtMax);
+  // Who is refused of late, most of all in front: a key that is only full is in nobody's way but its own.
+  const touched = keys.filter((key) => key.refused_lately > 0).sort((a, b) => b.refused_lately - a.refused_lately);
+  const [most] = touched.length > 0 ? touched : full;
   const isKeyed = first.per.length > 0;
   const parts = [];
-  if (full.length === 1 && isKeyed) {
-    const [key] = full;
-    parts.push(strong(keyName(key.key)), ` fills its ${plural(key.max, "place")} of `, code(first.name), `, and ${refused(first)} there`);
+  if (isKeyed && (touched.length === 1 || (touched.length === 0 && full.length === 1))) {
+    parts.push(strong(keyName(most.key)), ` fills its ${plural(most.max, "place")} of `, code(first.name), `, and ${refused(first)} there`);
+  } else if (isKeyed && touched.length > 1) {
+    const more = touched.length >= KEYS_TOLD ? "at least " : "";
+    parts.push(code(first.name), ` is full for ${more}${count(touched.length)} keys, most of all for `, strong(keyName(most.key)), `, and ${refused(first)} there`);
   } else if (full.length > 1) {
     const more = full.length >= KEYS_TOLD ? "at least " : "";
     parts.push(code(first.name), ` is full for ${more}`, strong(`${count(full.length)} keys`), `, and ${refused(first)} there`);
@@ -111,7 +117,8 @@ function refusalSentence(limits, seen, rates) {
   if (limits.length > 1) {
     parts.push("; so it is at ", code(limits[1].name), limits.length > 2 ? ` and ${plural(limits.length - 2, "more limit")}` : "");
   } else if (seen.queued > 0) parts.push("; ", ...waitingParts(seen));
-  else if (full.length === 1 && isKeyed && isAlone(first, seen)) parts.push("; nobody else is at a limit");
+  else if (isKeyed && most && full.every((key) => key === most) && touched.length < 2 && isAlone(first, seen)) parts.push("; nobody else is at a limit");
+  else if (isKeyed && touched.length === 1 && knowsAll(first)) parts.push("; nobody else is refused");
   return [...parts, "."];
 }
 
