@@ -240,6 +240,9 @@ async fn a_refused_configuration_is_shown_with_its_diagnostic() {
     desk.click("#explain button").await;
     desk.until_says("#explained", "acme").await;
     desk.until_says("#explained", "name: whole").await;
+    // G20: and what would become of it at this moment.
+    desk.until_says("#explained", "it would be admitted").await;
+    desk.until_says("#explained", "fits").await;
     desk.browser
         .does(json!({ "type": ["#explain-headers", "no header"] }))
         .await;
