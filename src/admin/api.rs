@@ -143,9 +143,7 @@ fn status(operations: &dyn Operations) -> Value {
         .limits
         .iter()
         .map(|limit| {
-            let mut seen = overview::limit(limit);
-            let of_name = |of: &&Value| of["limit"] == *limit.name;
-            seen["overrides"] = overrides.iter().filter(of_name).cloned().collect();
+            let mut seen = overview::limit(limit, &overrides);
             let of_limit = learned.iter().filter(|of| of.limit == limit.name);
             let adaptive: Vec<_> = of_limit.map(learned_by_key).collect();
             if !adaptive.is_empty() {

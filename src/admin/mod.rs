@@ -98,6 +98,9 @@ impl Views {
     }
 }
 
+/// Temporary overrides by limit, as they are shown.
+pub type Overrides = std::collections::BTreeMap<Arc<str>, Vec<Value>>;
+
 /// What the admin API asks of the running program.
 pub trait Operations: Send + Sync + 'static {
     /// What the admin API is told at this moment.
@@ -122,8 +125,8 @@ pub trait Operations: Send + Sync + 'static {
     fn views(&self) -> &Views;
     /// The gate as a whole: version, generation, phase, decisions so far, the last refused reload.
     fn about(&self) -> Value;
-    /// Temporary overrides in force, each as the admin API shows it.
-    fn overrides(&self) -> Vec<Value>;
+    /// Temporary overrides in force, by limit, each as the admin API shows it.
+    fn overrides(&self) -> Overrides;
     /// Puts a maximum in force for a while, instead of one for the same keys if there is one; or says why that cannot be.
     fn override_limit(
         &self,

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::Operations;
 use super::api;
+use super::{Operations, Overrides};
 use crate::admission::{AccountUse, KeyUse, LimitUse};
 use crate::telemetry::State;
 
@@ -25,20 +25,15 @@ const OLDEST_TOP: usize = 25;
 pub(super) fn overview(operations: &dyn Operations) -> Value {
     let policy = operations.policy();
     let snapshot = operations.registry().snapshot(&policy);
-    let mut overrides: BTreeMap<String, Vec<Value>> = BTreeMap::new();
-    for of in operations.overrides() {
-        let limit = of["limit"].as_str().unwrap_or_default().to_owned();
-        overrides.entry(limit).or_default().push(of);
-    }
+    let overrides = operations.overrides();
     let registry = operations.registry();
     let mut fullest = registry.fullest(&policy, KEYED_MAX, KEYS_TOP).into_iter();
     let limits = snapshot.limits.iter().take(LIMITS_MAX);
     let limits = limits.map(|seen| {
-        let mut shown = limit(seen);
+        let mut shown = limit(seen, &overrides);
         if let Some(keys) = fullest.next().filter(|keys| !keys.is_empty()) {
             shown["fullest"] = keys.iter().map(key).collect();
         }
-        shown["overrides"] = overrides.remove(&*seen.name).unwrap_or_default().into();
         shown
     });
     let limits: Vec<_> = limits.collect();
@@ -67,7 +62,7 @@ pub(super) fn overview(operations: &dyn Operations) -> Value {
 }
 
 /// One limit, over all its keys.
-pub(super) fn limit(limit: &LimitUse) -> Value {
+pub(super) fn limit(limit: &LimitUse, overrides: &Overrides) -> Value {
     json!({
         "name": &*limit.name,
         "per": limit.per,
@@ -80,6 +75,7 @@ pub(super) fn limit(limit: &LimitUse) -> Value {
         "refused": limit.refused,
         "demand": limit.demand.map(round),
         "would": { "admitted": limit.would.0, "rejected": limit.would.1 },
+        "overrides": overrides.get(&limit.name).map_or(&[][..], |of| of),
     })
 }
 

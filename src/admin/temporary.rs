@@ -33,9 +33,8 @@ pub(super) fn list(operations: &dyn Operations, limit: &str) -> Answer {
     if operations.policy().limit(limit).is_none() {
         return refused(TemporaryFault::UnknownLimit);
     }
-    let mut overrides = operations.overrides();
-    overrides.retain(|of| of["limit"] == limit);
-    json_answer(StatusCode::OK, &Value::Array(overrides))
+    let overrides = operations.overrides().remove(limit);
+    json_answer(StatusCode::OK, &Value::Array(overrides.unwrap_or_default()))
 }
 
 /// Puts a maximum in force for a while.

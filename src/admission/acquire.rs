@@ -175,17 +175,8 @@ impl Registry {
                     }
                     continue;
                 }
-                Step::Reroute(upstream) => {
-                    ask.advance(scope, Reason::LimitReached);
-                    ask.left.push(scope);
-                    ask.class.upstream = upstream;
-                    ask.story.rerouted = Some(upstream);
-                }
-                Step::Admit(overage) => {
-                    ask.advance(scope, Reason::LimitReached);
-                    ask.class.priority = overage.priority;
-                    ask.raised.push((scope, overage));
-                }
+                Step::Reroute(upstream) => ask.reroute(scope, upstream),
+                Step::Admit(overage) => ask.go_over(scope, overage),
                 Step::Reject { .. } => {
                     let reason = ask.reason(limit);
                     return Decision::Reject(

@@ -126,6 +126,21 @@ impl Ask {
             .map_or(max, |overage| max.max(overage.up_to))
     }
 
+    /// Goes to another upstream, where the limit that sent it away does not count.
+    pub(super) fn reroute(&mut self, scope: u64, upstream: UpstreamId) {
+        self.advance(scope, Reason::LimitReached);
+        self.left.push(scope);
+        self.class.upstream = upstream;
+        self.story.rerouted = Some(upstream);
+    }
+
+    /// May go over the limit from now on, marked.
+    pub(super) fn go_over(&mut self, scope: u64, overage: Overage) {
+        self.advance(scope, Reason::LimitReached);
+        self.class.priority = overage.priority;
+        self.raised.push((scope, overage));
+    }
+
     /// The step of the limit's ladder that it is at.
     pub(super) fn step(&self, limit: &Limit) -> Step {
         let scope = limit.real.scope.id;

@@ -86,7 +86,7 @@ impl Operations for Inner {
         about
     }
 
-    fn overrides(&self) -> Vec<Value> {
+    fn overrides(&self) -> admin::Overrides {
         self.shown_overrides()
     }
 
@@ -169,7 +169,9 @@ impl Operations for Inner {
             log: &self.gate.log,
             spans: &self.gate.spans,
             generation: generation.number,
-            overrides: self.count_overrides(),
+            overrides: (self.shown_overrides().into_iter())
+                .map(|(limit, of)| (limit, of.len() as u64))
+                .collect(),
             accounts: self.largest_accounts(),
             event_streams: self.views.streams(),
             notifications: self.notifications(),

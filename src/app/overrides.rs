@@ -4,13 +4,13 @@
 //! that counts and those who wait stay. Each beginning and end is a line in the log. They live through a reload where their limit
 //! and group do, and are forgotten by a restart. Never on a request's path.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use super::{Inner, State};
+use crate::admin::Overrides;
 use crate::admission::{Policy, PolicySettings, TemporaryFault, TemporaryMax, Whose};
 use crate::config;
 
@@ -18,10 +18,14 @@ use crate::config;
 const OVERRIDES_MAX: usize = 1_000;
 
 impl Inner {
-    /// All in force, as the admin API shows them.
-    pub(super) fn shown_overrides(&self) -> Vec<Value> {
-        let state = self.state.lock();
-        state.overrides.iter().map(|of| self.shown(of)).collect()
+    /// All in force by limit, as the admin API shows them.
+    pub(super) fn shown_overrides(&self) -> Overrides {
+        let mut shown = Overrides::new();
+        for of in &self.state.lock().overrides {
+            let limit = shown.entry(Arc::clone(&of.limit)).or_default();
+            limit.push(self.shown(of));
+        }
+        shown
     }
 
     fn shown(&self, of: &TemporaryMax) -> Value {
@@ -39,15 +43,6 @@ impl Inner {
             "until": config::rfc3339(self.gate.clock.unix_time() + left),
             "seconds_left": left.as_secs(),
         })
-    }
-
-    /// How many each limit has.
-    pub(super) fn count_overrides(&self) -> BTreeMap<Arc<str>, u64> {
-        let mut count = BTreeMap::new();
-        for of in &self.state.lock().overrides {
-            *count.entry(Arc::clone(&of.limit)).or_default() += 1;
-        }
-        count
     }
 
     /// Puts one in force, instead of one for the same keys.

@@ -9,47 +9,27 @@ pub(crate) struct Tool {
 }
 
 /// The HTTP client.
-pub(crate) const CURL: Tool = Tool {
-    program: "curl",
-    package: "curl",
-};
+pub(crate) const CURL: Tool = Tool::new("curl", "curl");
 /// The HTTP/1.1 load generator.
-pub(crate) const WRK: Tool = Tool {
-    program: "wrk",
-    package: "wrk",
-};
+pub(crate) const WRK: Tool = Tool::new("wrk", "wrk");
 /// The HTTP/2 load generator.
-pub(crate) const H2LOAD: Tool = Tool {
-    program: "h2load",
-    package: "nghttp2-client",
-};
+pub(crate) const H2LOAD: Tool = Tool::new("h2load", "nghttp2-client");
 /// The web server, as an origin.
-pub(crate) const NGINX: Tool = Tool {
-    program: "nginx",
-    package: "nginx-light",
-};
+pub(crate) const NGINX: Tool = Tool::new("nginx", "nginx-light");
 /// The judge of what is written for Prometheus.
-pub(crate) const PROMTOOL: Tool = Tool {
-    program: "promtool",
-    package: "prometheus",
-};
+pub(crate) const PROMTOOL: Tool = Tool::new("promtool", "prometheus");
 /// Prometheus itself.
-pub(crate) const PROMETHEUS: Tool = Tool {
-    program: "prometheus",
-    package: "prometheus",
-};
+pub(crate) const PROMETHEUS: Tool = Tool::new("prometheus", "prometheus");
 /// The browser, which a script starts.
-pub(crate) const CHROMIUM: Tool = Tool {
-    program: "chromium",
-    package: "chromium",
-};
+pub(crate) const CHROMIUM: Tool = Tool::new("chromium", "chromium");
 /// The terminal, as a program: it has a real pseudo-terminal, and tells what stands on its screen.
-pub(crate) const TMUX: Tool = Tool {
-    program: "tmux",
-    package: "tmux",
-};
+pub(crate) const TMUX: Tool = Tool::new("tmux", "tmux");
 
 impl Tool {
+    const fn new(program: &'static str, package: &'static str) -> Self {
+        Self { program, package }
+    }
+
     /// How to call it, for what [`run`](Self::run) and [`spawn`](Self::spawn) do not.
     pub(crate) fn command(&self) -> Command {
         // Debian keeps servers out of an ordinary user's path.
