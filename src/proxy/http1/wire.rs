@@ -213,7 +213,7 @@ mod tests {
 
         fn poll_flush(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
             self.flushes += 1;
-            if self.flushes % 3 == 0 {
+            if self.flushes.is_multiple_of(3) {
                 Poll::Ready(Ok(()))
             } else {
                 Poll::Pending
