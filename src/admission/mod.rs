@@ -25,6 +25,7 @@ mod lease;
 mod limit;
 mod moving;
 mod occupancy;
+mod order;
 mod permit;
 mod plan;
 mod policy;

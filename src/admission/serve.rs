@@ -20,7 +20,7 @@ use super::join::Stand;
 use super::ladder::Step;
 use super::policy::Policy;
 use super::registry::Registry;
-use super::waiting::{After, Left, Stage, State, Ticket, Turn, occupied};
+use super::waiting::{After, Left, Place, Stage, State, Ticket, Turn, occupied};
 use super::{Reason, Rejection};
 
 /// Waiters served while the lock is held: others get at it between.
@@ -47,15 +47,12 @@ impl Registry {
             let mut after = After::default();
             let is_more = {
                 let mut state = self.room.lock();
-                if let (Some(account), Some(line)) =
-                    (released_by.take(), state.lines.get_mut(&cell.id))
-                {
-                    line.flows.refresh(&account, occupied);
-                }
-                self.serve_some(&mut state, &cell, &mut after)
+                self.serve_some(&mut state, &cell, released_by.take(), &mut after)
             };
             after.wakers.into_iter().for_each(Waker::wake);
-            cells.extend(after.cells);
+            if !after.cells.is_empty() {
+                cells.extend(after.cells);
+            }
             if is_more {
                 cells.push(cell);
             }
@@ -63,7 +60,13 @@ impl Registry {
     }
 
     /// Serves one line until nobody fits, or many were served; true if there may be more.
-    fn serve_some(&self, state: &mut State, cell: &Arc<Cell>, after: &mut After) -> bool {
+    fn serve_some(
+        &self,
+        state: &mut State,
+        cell: &Arc<Cell>,
+        mut released_by: Option<AccountName>,
+        after: &mut After,
+    ) -> bool {
         let Some(policy) = state.policy.clone() else {
             return false;
         };
@@ -82,6 +85,9 @@ impl Registry {
             let Some(line) = lines.get_mut(&cell.id) else {
                 return false;
             };
+            if let Some(account) = released_by.take() {
+                line.flows.refresh(&account, occupied);
+            }
             if line.is_hopeless(limit) {
                 return false;
             }
@@ -129,34 +135,39 @@ impl Registry {
         policy: &Policy,
         after: &mut After,
     ) -> bool {
-        let Stage::InLine(ask, ..) = &state.waiters[pick.id].stage else {
+        let State {
+            lines,
+            waiters,
+            arrivals,
+            latest,
+            ..
+        } = &mut *state;
+        let (Some(line), Stage::InLine(ask, ..)) =
+            (lines.get_mut(&cell.id), &waiters[pick.id].stage)
+        else {
             return false;
         };
-        let line = state.lines.get(&cell.id);
         let terms = Terms {
             ask: Some(ask),
             newest: Some(policy),
             served: Some(cell.id),
-            place: line.and_then(|line| line.flows.place(pick.flow)),
+            place: line.flows.place(pick.flow),
         };
-        let taken = self.try_take(&ask.policy, &ask.class, terms, state.time(ask.arrived));
+        let now = latest.map_or(ask.arrived, |latest| latest.max(ask.arrived));
+        let taken = self.try_take(&ask.policy, &ask.class, terms, now);
         if let Err(full) = &taken
             && full.cell.as_ref().is_some_and(|full| full.id == cell.id)
         {
             return false;
         }
-        let renewed = self.renewed_place(state, cell, pick);
-        if let Some(line) = state.lines.get_mut(&cell.id) {
-            if let Some(place) = line.flows.place_mut(pick.flow) {
-                place.learn(renewed, taken.as_ref().ok());
-            }
+        if let Some(place) = line.flows.place_mut(pick.flow) {
+            place.learn(self.renewed(place, cell, ask), taken.as_ref().ok());
             if taken.is_ok() {
-                state.arrivals += 1;
-                let known = line.flows.place(pick.flow);
-                if let Some(known) = known.and_then(|place| place.occupancy.as_ref()) {
-                    known.note_served(state.arrivals);
+                *arrivals += 1;
+                if let Some(known) = &place.occupancy {
+                    known.note_served(*arrivals);
                 }
-                line.flows.granted(pick, state.arrivals);
+                line.flows.granted(pick, *arrivals);
             }
         }
         let Some(Left { ask, .. }) = state.leave(pick.id) else {
@@ -173,18 +184,10 @@ impl Registry {
     }
 
     /// The count of what an account holds of a cell, if the one that its flow knows was removed while it held nothing.
-    fn renewed_place(&self, state: &State, cell: &Cell, pick: Pick) -> Option<Arc<Cell>> {
-        let line = state.lines.get(&cell.id)?;
-        let place = line.flows.place(pick.flow)?.occupancy.as_ref()?;
-        let Stage::InLine(ask, ..) = &state.waiters[pick.id].stage else {
-            return None;
-        };
-        let limit = ask.policy.by_scope(cell.scope.id)?;
-        place
-            .count
-            .is_dead()
-            .then(|| self.occupancy_cell(ask, limit))
-            .flatten()
+    fn renewed(&self, place: &Place, cell: &Cell, ask: &Ask) -> Option<Arc<Cell>> {
+        let is_gone = place.occupancy.as_ref()?.count.is_dead();
+        let limit = is_gone.then(|| ask.policy.by_scope(cell.scope.id))??;
+        self.occupancy_cell(ask, limit)
     }
 
     /// One whose turn it was is stopped by another limit: it waits on there, or tries what that limit says next.

@@ -74,7 +74,7 @@ pub(super) struct State {
     /// The maxima of the moment.
     pub(super) policy: Option<Arc<Policy>>,
     /// The latest instant that anybody brought: limits that time empties are asked by it.
-    latest: Option<Instant>,
+    pub(super) latest: Option<Instant>,
     pub(super) lines: HashMap<u64, Line, ahash::RandomState>,
     /// When lines before what time gives back are to be served.
     pub(super) agenda: Agenda,
@@ -289,7 +289,9 @@ impl State {
     pub(super) fn end(&mut self, key: usize, turn: Turn, after: &mut After) {
         if let Some(waiter) = self.waiters.get_mut(key) {
             waiter.stage = Stage::Over(Box::new(turn));
-            after.wakers.extend(waiter.waker.take());
+            if let Some(waker) = waiter.waker.take() {
+                after.wakers.push(waker);
+            }
         }
     }
 }
