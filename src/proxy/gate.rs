@@ -214,7 +214,7 @@ impl Gate {
             current: ArcSwap::from_pointee(first),
             registry: Registry::new(),
             live: Arc::default(),
-            leases: Leases::default(),
+            leases: Leases::new(clock.now()),
             stats: GateStats::default(),
             resources,
             log: AccessLog::default(),

@@ -51,7 +51,7 @@ const MAY_IMPORT: [(&str, &[&str]); 13] = [
     ),
     ("proxy", &["classify", "admission", "telemetry", "clock"]),
     ("classify", &["admission", "clock"]),
-    ("admission", &["clock"]),
+    ("admission", &["clock", "wheel"]),
     // An address is what both are configured with, and says nothing about forwarding.
     (
         "admin",
