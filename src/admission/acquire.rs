@@ -116,7 +116,12 @@ impl Registry {
         client_deadline: impl FnOnce() -> Option<Instant>,
         now: Instant,
     ) -> Decision {
-        match self.try_take(policy, class, Terms::default(), now) {
+        let taken = self.try_take(policy, class, Terms::default(), now);
+        if self.is_renewing() && policy.patience(class).is_some() {
+            let ask = Ask::new(policy, class, client_deadline(), now);
+            return self.stand_behind(taken, ask, now);
+        }
+        match taken {
             Ok(permit) => Decision::Admit(permit),
             Err(full) => {
                 let limit = &policy.limits[usize::from(full.index)];
@@ -132,6 +137,9 @@ impl Registry {
 
     /// Asks again for a request whose wait has ended without a place.
     pub fn resume(&self, ask: Box<Ask>, now: Instant) -> Decision {
+        if ask.renewal.is_some() {
+            return self.stand_in_hall(ask, now);
+        }
         let newest = self.room.lock().policy.clone();
         let terms = Terms {
             ask: Some(&ask),

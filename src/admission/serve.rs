@@ -1,4 +1,4 @@
-//! Serving those who wait: who gets what has come free, who goes on to another line, who is told to ask anew.
+//! Serving those who wait: who gets what has come free, and who goes on to another line.
 //!
 //! Whoever lowers a cell's count while somebody waits for it, or raises a maximum, serves that cell's line: the next in turn gets
 //! all its places at once, or, where another limit has none for it, goes on to that limit's line. At most [`GRANTS_MAX`]
@@ -20,11 +20,10 @@ use super::join::Stand;
 use super::ladder::Step;
 use super::policy::Policy;
 use super::registry::Registry;
-use super::waiting::{After, Left, Place, Stage, State, Ticket, Turn, occupied};
-use super::{Reason, Rejection};
+use super::waiting::{After, Left, Place, Stage, State, Turn, occupied};
 
 /// Waiters served while the lock is held: others get at it between.
-const GRANTS_MAX: usize = 64;
+pub(super) const GRANTS_MAX: usize = 64;
 
 /// The earliest of the instants that were noted.
 #[derive(Default)]
@@ -70,6 +69,10 @@ impl Registry {
         let Some(policy) = state.policy.clone() else {
             return false;
         };
+        if self.is_renewing() {
+            // Those who were here first are on their way back; the last of them has every line served.
+            return false;
+        }
         let Some(limit) = policy.by_scope(cell.scope.id) else {
             // Those who wait here are told that it is gone by whoever put the new policy in force.
             return false;
@@ -191,7 +194,7 @@ impl Registry {
     }
 
     /// One whose turn it was is stopped by another limit: it waits on there, or tries what that limit says next.
-    fn move_on(
+    pub(super) fn move_on(
         &self,
         state: &mut State,
         key: usize,
@@ -234,105 +237,6 @@ impl Registry {
             Step::Slow(_) | Step::Reroute(_) | Step::Admit(_) => Turn::Resume(ask),
         };
         state.end(key, turn, after);
-    }
-
-    /// Puts a policy in force for those who wait: a raised maximum is served at once; where limits have come or gone, all ask
-    /// anew.
-    pub fn apply(&self, policy: &Arc<Policy>) {
-        let mut state = self.room.lock();
-        let previous = state.policy.replace(Arc::clone(policy));
-        let is_same = previous.is_none_or(|previous| policy.has_same_shape(&previous));
-        if is_same {
-            let cells: Vec<_> = state
-                .lines
-                .values()
-                .map(|line| Arc::clone(&line.cell))
-                .collect();
-            drop(state);
-            cells.into_iter().for_each(|cell| self.serve(cell, None));
-            return;
-        }
-        drop(state);
-        self.end_all(
-            |ask| !Arc::ptr_eq(&ask.policy, policy),
-            |ask, _| Turn::Renew(ask),
-        );
-    }
-
-    /// Ends every wait with a refusal.
-    pub fn dismiss_all(&self, reason: Reason) {
-        let refused = |ask: Box<Ask>, scope| Turn::Reject(self.dismissal(&ask, scope, reason));
-        self.end_all(|_| true, refused);
-    }
-
-    /// Ends one wait with a refusal; false if it is over already.
-    pub fn dismiss(&self, ticket: Ticket, reason: Reason) -> bool {
-        let mut after = After::default();
-        let mut state = self.room.lock();
-        if !state.is(ticket) {
-            return false;
-        }
-        let Some(left) = state.leave(ticket.key) else {
-            return false;
-        };
-        let turn = Turn::Reject(self.dismissal(&left.ask, left.scope, reason));
-        state.end(ticket.key, turn, &mut after);
-        drop(state);
-        after.wakers.into_iter().for_each(Waker::wake);
-        left.cell
-            .into_iter()
-            .for_each(|cell| self.serve(cell, None));
-        true
-    }
-
-    /// Ends the waits of those that it is `for_whom`, a few at a time.
-    fn end_all(&self, for_whom: impl Fn(&Ask) -> bool, turn: impl Fn(Box<Ask>, u64) -> Turn) {
-        let tickets: Vec<_> = {
-            let state = self.room.lock();
-            let waiters = state.waiters.iter();
-            let concerned = waiters.filter(|(_, waiter)| waiter.stage.ask().is_some_and(&for_whom));
-            concerned
-                .map(|(key, waiter)| Ticket {
-                    key,
-                    number: waiter.number,
-                })
-                .collect()
-        };
-        for batch in tickets.chunks(GRANTS_MAX) {
-            let mut after = After::default();
-            let mut state = self.room.lock();
-            for &ticket in batch {
-                if state.is(ticket)
-                    && let Some(left) = state.leave(ticket.key)
-                {
-                    state.end(ticket.key, turn(left.ask, left.scope), &mut after);
-                    after.cells.extend(left.cell);
-                }
-            }
-            drop(state);
-            after.wakers.into_iter().for_each(Waker::wake);
-            after
-                .cells
-                .into_iter()
-                .for_each(|cell| self.serve(cell, None));
-        }
-    }
-
-    /// The refusal of a wait that was ended from outside.
-    fn dismissal(&self, ask: &Ask, scope: u64, reason: Reason) -> Box<Rejection> {
-        let limit = ask.policy.by_scope(scope);
-        let none = || Arc::from("-");
-        Box::new(Rejection {
-            reason,
-            limit: limit.map_or_else(none, |limit| Arc::clone(&limit.name)),
-            axis: limit.map_or_else(none, |limit| Arc::clone(&limit.axis)),
-            window: None,
-            status: 503,
-            max: limit.map_or(0, |limit| ask.max_of(limit, None)),
-            in_flight: limit.map_or(0, |limit| self.in_flight(&ask.policy, limit, &ask.class)),
-            account_in_flight: self.account_in_flight(&ask.policy, &ask.class),
-            drain_seconds: 0.0,
-        })
     }
 }
 

@@ -5,13 +5,16 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 
 use arc_swap::ArcSwap;
+use fastrand::Rng;
 use tidegate::admission::{
-    Class, Decision, Dimension, LimitSettings, Policy, Reason, Registry, Step,
+    Ask, Class, Decision, Dimension, LimitSettings, Permit, Policy, Reason, Registry, Step, Turn,
+    Wait,
 };
 use tidegate::clock::Clock;
 
-use super::waiting::{queue, with};
-use super::{CALLS, JOBS, MESSAGES, World, account, class, limit, only, settings};
+use super::simulation::Seed;
+use super::waiting::{queue, served, with};
+use super::{CALLS, JOBS, MESSAGES, World, account, class, limit, look, only, seeds, settings};
 
 fn per_account(max: u32) -> LimitSettings {
     limit("account", &[Dimension::Account], max)
@@ -242,4 +245,177 @@ fn a_lowered_maximum_holds_for_those_who_came_before_it() {
     drop(held.pop());
     assert_eq!(world.in_flight("whole", &acme), 1, "as many as may be now");
     assert_eq!(world.give_up(wait).reason, Reason::QueueTimeout);
+}
+
+/// Two limits by turns, so that those who wait for one ask anew under the other, with so many places.
+fn changed(round: usize, max: u32) -> LimitSettings {
+    let name = ["one", "other"][round % 2];
+    with(limit(name, &[], max), &[Step::Queue(queue(1_000))])
+}
+
+#[track_caller]
+fn told(wait: &mut Wait) -> Box<Ask> {
+    match look(wait) {
+        Some(Turn::Renew(ask)) => ask,
+        other => panic!("not asked anew: {other:?}"),
+    }
+}
+
+// A11, G2: where limits have come or gone, places go to those who waited, in their order, whoever comes back first; a newcomer of that
+// moment stands behind them, though places are free.
+#[test]
+fn no_newcomer_overtakes_those_who_ask_anew() {
+    let mut world = World::new(&[changed(0, 1)]);
+    let of = |name| class(name, CALLS);
+    let held = world.admit(&of("z"));
+    let mut waits = ["a", "b", "c"].map(|name| world.wait(&of(name)));
+    world.reload(&[changed(1, 2)]);
+    let mut newcomer = world.wait(&of("n"));
+    assert_eq!(
+        world.in_flight("other", &of("n")),
+        0,
+        "nothing is left of it"
+    );
+    let mut back: Vec<_> = waits
+        .iter_mut()
+        .zip(["a", "b", "c"])
+        .map(|(wait, name)| (told(wait).renewed(&world.policy, &of(name)), name))
+        .collect();
+    let mut resumed = Vec::new();
+    while let Some((ask, name)) = back.pop() {
+        assert!(look(&mut newcomer).is_none());
+        resumed.push((name, world.registry.resume(ask, world.clock.now())));
+    }
+    let mut permits = Vec::new();
+    for (name, decision) in resumed.into_iter().rev() {
+        match (name, decision) {
+            ("a", Decision::Admit(permit)) => permits.push(permit),
+            ("b", Decision::Wait(mut wait)) => permits.push(served(&mut wait)),
+            ("c", Decision::Wait(wait)) => waits[2] = wait,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(look(&mut waits[2]).is_none() && look(&mut newcomer).is_none());
+    drop(permits.pop());
+    permits.push(served(&mut waits[2]));
+    assert!(look(&mut newcomer).is_none());
+    drop(permits);
+    drop((served(&mut newcomer), held));
+    world.assert_empty();
+}
+
+// A11: nobody is held up for one who left meanwhile, nor where no limit lets anybody wait.
+#[test]
+fn who_leaves_while_he_is_to_ask_anew_holds_nobody_up() {
+    let mut world = World::new(&[changed(0, 1)]);
+    let of = |name| class(name, CALLS);
+    let held = world.admit(&of("z"));
+    let mut waits = ["a", "b"].map(|name| world.wait(&of(name))).into_iter();
+    let narrow = only(limit("jobs", &[], 1), &[JOBS]);
+    let wide = with(
+        only(limit("other", &[], 1), &[CALLS]),
+        &[Step::Queue(queue(100))],
+    );
+    world.reload(&[wide, narrow]);
+    drop(world.admit(&class("n", JOBS)));
+    let mut newcomer = world.wait(&of("n"));
+    drop(waits.next());
+    assert!(look(&mut newcomer).is_none());
+    // It is refused when it is classified anew.
+    drop(told(&mut waits.next().expect("the second")));
+    drop((served(&mut newcomer), held));
+    world.assert_empty();
+}
+
+// A11, A34, G2: over any mix of arrivals, departures, ends and changes of the limits, one account's requests get their places in the order
+// in which they came, and nobody is forgotten.
+#[test]
+fn one_accounts_requests_keep_their_order_through_changes_of_the_limits() {
+    for seed in seeds(200) {
+        let seed = Seed(seed);
+        let mut random = Rng::with_seed(seed.0);
+        let mut world = World::new(&[changed(0, 2)]);
+        let (mut held, mut waiting) = (Vec::<Permit>::new(), Vec::<(usize, Wait)>::new());
+        let (mut back, mut came, mut last) = (Vec::new(), 0, 0);
+        let acme = class("acme", CALLS);
+        let mut round = 0;
+        for step in 0..400 {
+            let was_changed = matches!(random.u32(..20), 0);
+            let decision = match random.u32(..10) {
+                _ if was_changed && step < 300 => {
+                    round += 1;
+                    world.reload(&[changed(round, random.u32(1..5))]);
+                    None
+                }
+                0..4 if step < 300 => {
+                    came += 1;
+                    Some((came, world.acquire(&acme)))
+                }
+                4 if !waiting.is_empty() && step < 300 => {
+                    drop(waiting.swap_remove(random.usize(..waiting.len())));
+                    None
+                }
+                5 | 6 if !held.is_empty() => {
+                    drop(held.swap_remove(random.usize(..held.len())));
+                    None
+                }
+                _ if !back.is_empty() => {
+                    let (number, ask): (usize, Box<Ask>) =
+                        back.swap_remove(random.usize(..back.len()));
+                    let ask = ask.renewed(&world.policy, &acme);
+                    Some((number, world.registry.resume(ask, world.clock.now())))
+                }
+                _ => None,
+            };
+            let mut admitted = Vec::new();
+            match decision {
+                Some((number, Decision::Admit(permit))) => admitted.push((number, permit)),
+                Some((number, Decision::Wait(wait))) => waiting.push((number, wait)),
+                Some((_, Decision::Reject(rejection))) => panic!("{rejection:?}"),
+                None => {}
+            }
+            let mut still = Vec::new();
+            for (number, mut wait) in waiting {
+                match look(&mut wait) {
+                    Some(Turn::Admit(permit)) => admitted.push((number, permit)),
+                    Some(Turn::Renew(ask)) => back.push((number, ask)),
+                    None => still.push((number, wait)),
+                    other => panic!("{other:?}"),
+                }
+            }
+            waiting = still;
+            admitted.sort_by_key(|(number, _)| *number);
+            for (number, permit) in admitted {
+                assert!(number > last, "{number} after {last}");
+                last = number;
+                held.push(permit);
+            }
+        }
+        while !(held.is_empty() && waiting.is_empty() && back.is_empty()) {
+            held.clear();
+            for (number, ask) in back.drain(..) {
+                let ask = ask.renewed(&world.policy, &acme);
+                match world.registry.resume(ask, world.clock.now()) {
+                    Decision::Admit(permit) => held.push(permit),
+                    Decision::Wait(wait) => waiting.push((number, wait)),
+                    Decision::Reject(rejection) => panic!("{rejection:?}"),
+                }
+            }
+            waiting.retain_mut(|(_, wait)| match look(wait) {
+                Some(Turn::Admit(permit)) => {
+                    held.push(permit);
+                    false
+                }
+                other => {
+                    assert!(other.is_none(), "{other:?}");
+                    true
+                }
+            });
+            assert!(
+                !held.is_empty() || waiting.is_empty(),
+                "somebody was forgotten"
+            );
+        }
+        world.assert_empty();
+    }
 }
