@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
 
-use super::ask::Ask;
+use super::ask::{Ask, Story};
 use super::cell::{Cell, Take};
 use super::class::Class;
 use super::episode::Met;
@@ -148,7 +148,7 @@ impl Registry {
         };
         match self.try_take(&ask.policy, &ask.class, terms, now) {
             Ok(mut permit) => {
-                permit.story = tell(&ask, permit.story.take());
+                permit.story = tell(ask, permit.story.take());
                 Decision::Admit(permit)
             }
             Err(full) => self.walk(ask, full, now),
@@ -202,7 +202,7 @@ impl Registry {
             };
             match self.try_take(&policy, &ask.class, terms, now) {
                 Ok(mut permit) => {
-                    permit.story = tell(&ask, permit.story.take());
+                    permit.story = tell(ask, permit.story.take());
                     return Decision::Admit(permit);
                 }
                 Err(other) => full = other,
@@ -484,11 +484,8 @@ fn free_in(cell: Option<&Cell>, cost: u32, max: u32, now: Instant) -> Option<Dur
 }
 
 /// What became of a request, with what its permit knows already.
-pub(super) fn tell(
-    ask: &Ask,
-    told: Option<Box<super::ask::Story>>,
-) -> Option<Box<super::ask::Story>> {
-    let mut story = Box::new(ask.story.clone());
+pub(super) fn tell(mut ask: Box<Ask>, told: Option<Box<Story>>) -> Option<Box<Story>> {
+    let mut story = Box::new(std::mem::take(&mut ask.story));
     if let Some(told) = told {
         story.mark = told.mark.or(story.mark);
         story.candidates_would_reject = told.candidates_would_reject;

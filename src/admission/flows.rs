@@ -8,7 +8,6 @@ use std::collections::VecDeque;
 
 use hashbrown::HashTable;
 use slab::Slab;
-use smallvec::SmallVec;
 
 use super::class::{AccountName, Priority};
 use super::order::{Key, Order, key};
@@ -227,8 +226,11 @@ impl<P> Flows<P> {
 
     /// Puts an account where it belongs after what it holds has changed.
     pub(super) fn refresh(&mut self, account: &AccountName, occupied: impl Fn(&P) -> u32) {
-        let flows: SmallVec<[usize; 3]> = self.of_account(account).collect();
-        for flow in flows {
+        let mut flows = [None; 3];
+        for flow in self.of_account(account) {
+            flows[self.flows[flow].priority as usize] = Some(flow);
+        }
+        for flow in flows.into_iter().flatten() {
             self.arrange(flow, &occupied);
         }
     }

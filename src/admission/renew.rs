@@ -179,7 +179,7 @@ impl Registry {
         };
         match self.try_take(&ask.policy, &ask.class, terms, state.time(ask.arrived)) {
             Ok(mut permit) => {
-                permit.story = tell(&ask, permit.story.take());
+                permit.story = tell(ask, permit.story.take());
                 state.end(key, Turn::Admit(permit), after);
             }
             Err(full) => self.move_on(state, key, ask, full, after),

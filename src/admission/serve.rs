@@ -178,7 +178,7 @@ impl Registry {
         };
         match taken {
             Ok(mut permit) => {
-                permit.story = tell(&ask, permit.story.take());
+                permit.story = tell(ask, permit.story.take());
                 state.end(pick.id, Turn::Admit(permit), after);
             }
             Err(full) => self.move_on(state, pick.id, ask, full, after),
