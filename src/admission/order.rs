@@ -133,15 +133,13 @@ impl Order {
     /// foresee who it is, and so nothing has to be taken back.
     #[inline]
     fn nearest_child(&self, at: usize) -> Option<usize> {
-        let below = self.children(at);
-        let first = below.start;
-        if let [a, b, c, d] = &self.heap[below.clone()] {
-            let left = usize::from(b.0 < a.0);
-            let right = 2 + usize::from(d.0 < c.0);
-            let is_right = self.heap[first + right].0 < self.heap[first + left].0;
-            return Some(first + if is_right { right } else { left });
+        let first = CHILDREN * at + 1;
+        if let Some([a, b, c, d]) = self.heap.get(first..first + CHILDREN) {
+            let (left, of_left) = if b.0 < a.0 { (1, b.0) } else { (0, a.0) };
+            let (right, of_right) = if d.0 < c.0 { (3, d.0) } else { (2, c.0) };
+            return Some(first + if of_right < of_left { right } else { left });
         }
-        below.min_by_key(|&child| self.heap[child].0)
+        self.children(at).min_by_key(|&child| self.heap[child].0)
     }
 
     fn put(&mut self, at: usize, entry: (Key, u32)) {
