@@ -137,7 +137,7 @@ impl Registry {
 
     /// Asks again for a request whose wait has ended without a place.
     pub fn resume(&self, ask: Box<Ask>, now: Instant) -> Decision {
-        if ask.renewal.is_some() {
+        if ask.renewal.is_some() || self.is_to_stand_behind(&ask, now) {
             return self.stand_in_hall(ask, now);
         }
         let newest = self.room.lock().policy.clone();
@@ -163,7 +163,7 @@ impl Registry {
             let limit = &policy.limits[usize::from(full.index)];
             let scope = limit.real.scope.id;
             match ask.step(limit) {
-                Step::Queue(queue) => match self.enqueue(ask, &full, queue, now) {
+                Step::Queue(queue) => match self.enqueue(ask, (limit, &full), queue, now) {
                     Ok(wait) => return Decision::Wait(wait),
                     Err((back, why)) => {
                         ask = back;

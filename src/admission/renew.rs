@@ -102,6 +102,14 @@ impl Registry {
         self.stand_in_hall(ask, now)
     }
 
+    /// Whether one that asks again, because its wait has ended or came to nothing, is not to get ahead of those who are on their way. One
+    /// whose time is over goes on as it would without them.
+    pub(super) fn is_to_stand_behind(&self, ask: &Ask, now: Instant) -> bool {
+        self.is_renewing()
+            && ask.queue_deadline.is_none_or(|deadline| deadline > now)
+            && ask.policy.patience(&ask.class).is_some()
+    }
+
     /// Waits in the hall; once it is closed, asks at once.
     pub(super) fn stand_in_hall(&self, mut ask: Box<Ask>, now: Instant) -> Decision {
         let renewal = ask.renewal.take();
@@ -125,7 +133,7 @@ impl Registry {
         // After it stands there: with the last one all are asked for.
         drop(renewal);
         let mut wait = Wait::new(registry, ticket, deadline);
-        match wait.ended() {
+        match wait.decided() {
             Some(Turn::Admit(permit)) => Decision::Admit(permit),
             Some(Turn::Reject(rejection)) => Decision::Reject(rejection),
             Some(Turn::Resume(ask) | Turn::Renew(ask)) => self.resume(ask, now),

@@ -354,11 +354,14 @@ impl Wait {
         turn.unwrap_or_else(|| unreachable!("a wait ends once, and gives something"))
     }
 
-    /// How it has ended, if it has.
-    pub(super) fn ended(&mut self) -> Option<Turn> {
+    /// How it has ended, if it has and its owner has nothing to do for it.
+    pub(super) fn decided(&mut self) -> Option<Turn> {
         let mut state = self.registry.room.lock();
         let waiter = state.waiters.get(self.ticket.key)?;
-        if !matches!(waiter.stage, Stage::Over(_)) {
+        let Stage::Over(turn) = &waiter.stage else {
+            return None;
+        };
+        if matches!(**turn, Turn::Renew(_)) {
             return None;
         }
         self.is_over = true;
