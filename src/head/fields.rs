@@ -118,11 +118,18 @@ impl Fields {
 
     /// Adds a field behind the others. The caller has seen to it that name and value are what RFC 9110 §5.1 and §5.5 allow.
     pub fn push(&mut self, name: &[u8], value: &[u8]) {
+        self.push_all(name, &[value]);
+    }
+
+    /// The same of a value that comes in parts.
+    pub fn push_all(&mut self, name: &[u8], value: &[&[u8]]) {
         let start = self.text.len();
         self.text.extend_from_slice(name);
         self.text[start..].make_ascii_lowercase();
         self.text.extend_from_slice(COLON);
-        self.text.extend_from_slice(value);
+        for part in value {
+            self.text.extend_from_slice(part);
+        }
         self.text.extend_from_slice(LINE_END);
         self.at.push(Field {
             start: place(start),
