@@ -7,7 +7,6 @@
 //! waiter had a claim on is taken after that. So all are held up until each task that was told has run once: some microseconds a
 //! waiter. Costs a request nothing but a look at a flag.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::Waker;
 use std::time::{Duration, Instant};
@@ -21,6 +20,7 @@ use super::permit::Permit;
 use super::policy::Policy;
 use super::registry::Registry;
 use super::serve::GRANTS_MAX;
+use super::sync::{AtomicBool, Ordering};
 use super::waiting::{After, Stage, State, Turn, Wait};
 
 /// How long one waits in the hall whom no limit lets wait.
@@ -214,5 +214,60 @@ impl Policy {
                 _ => None,
             })
             .next()
+    }
+}
+
+#[cfg(all(test, feature = "loom"))]
+mod loom_tests {
+    use std::sync::Arc;
+    use std::task::Poll;
+
+    use loom::thread;
+
+    use crate::admission::serve::loom_tests::{World, is_served, look, model};
+    use crate::admission::{Decision, Turn};
+
+    // A11, G2: whoever asks as the limits change and a place comes free does not get ahead of one who waits.
+    #[test]
+    fn nobody_overtakes_one_who_is_to_ask_anew() {
+        model(|| {
+            let world = Arc::new(World::new());
+            let permit = world.admit();
+            let mut wait = world.wait();
+            let operator = {
+                let world = Arc::clone(&world);
+                thread::spawn(move || world.change())
+            };
+            drop(permit);
+            let Decision::Wait(mut newcomer) = world.ask() else {
+                panic!("it got ahead");
+            };
+            let policy = operator.join().unwrap();
+            let back = |ask| match world.come_back(ask, &policy) {
+                Decision::Admit(permit) => Some(permit),
+                Decision::Wait(mut wait) => is_served(&mut wait),
+                Decision::Reject(rejection) => panic!("{rejection:?}"),
+            };
+            match look(&mut wait) {
+                // It was served before the limits changed.
+                Poll::Ready(Turn::Admit(permit)) => drop(permit),
+                Poll::Ready(Turn::Renew(ask)) => {
+                    // The newcomer comes back first, if it was told; still the other is the first to get a place.
+                    let mut last = None;
+                    if let Poll::Ready(turn) = look(&mut newcomer) {
+                        let Turn::Renew(ask) = turn else {
+                            panic!("it got ahead: {turn:?}");
+                        };
+                        match world.come_back(ask, &policy) {
+                            Decision::Wait(wait) => last = Some(wait),
+                            other => panic!("it got ahead: {other:?}"),
+                        }
+                    }
+                    assert!(back(ask).is_some(), "it is the first");
+                    drop(last);
+                }
+                other => panic!("{other:?}"),
+            }
+        });
     }
 }

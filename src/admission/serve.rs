@@ -265,34 +265,14 @@ pub(super) mod loom_tests {
     }
 
     impl World {
-        fn new() -> Self {
+        pub(in crate::admission) fn new() -> Self {
             Self::with_early(0)
         }
 
         pub(in crate::admission) fn with_early(early: u32) -> Self {
-            let queue = Queue {
-                length: 10,
-                per_account: 10,
-                timeout: Duration::from_secs(1),
-                order: Order::OldestFirst,
-                early,
-            };
-            let mut limit = LimitSettings::new("whole", &[Dimension::Process], 1);
-            limit.ladder = Ladder::new(vec![Step::Queue(queue)], 503);
-            let settings = PolicySettings {
-                resources: vec![PolicyResource {
-                    name: "all".into(),
-                    upstream: UpstreamId(0),
-                    is_exempt: false,
-                }],
-                upstreams: vec!["api".into()],
-                groups: Vec::new(),
-                limits: vec![limit],
-                candidates: Vec::new(),
-            };
             Self {
                 registry: Registry::new(),
-                policy: Arc::new(Policy::new(settings, None)),
+                policy: Arc::new(Self::policy("whole", early)),
                 class: Class {
                     account: AccountName::new(b"acme").unwrap(),
                     resource: ResourceId(0),
@@ -307,6 +287,41 @@ pub(super) mod loom_tests {
                 },
                 now: Clock::manual().now(),
             }
+        }
+
+        /// Another limit takes the place of the one that there is.
+        pub(in crate::admission) fn change(&self) -> Arc<Policy> {
+            let policy = Arc::new(Self::policy("other", 0));
+            self.registry.apply(&policy);
+            policy
+        }
+
+        pub(in crate::admission) fn come_back(&self, ask: Box<Ask>, to: &Arc<Policy>) -> Decision {
+            self.registry.resume(ask.renewed(to, &self.class), self.now)
+        }
+
+        fn policy(name: &str, early: u32) -> Policy {
+            let queue = Queue {
+                length: 10,
+                per_account: 10,
+                timeout: Duration::from_secs(1),
+                order: Order::OldestFirst,
+                early,
+            };
+            let mut limit = LimitSettings::new(name, &[Dimension::Process], 1);
+            limit.ladder = Ladder::new(vec![Step::Queue(queue)], 503);
+            let settings = PolicySettings {
+                resources: vec![PolicyResource {
+                    name: "all".into(),
+                    upstream: UpstreamId(0),
+                    is_exempt: false,
+                }],
+                upstreams: vec!["api".into()],
+                groups: Vec::new(),
+                limits: vec![limit],
+                candidates: Vec::new(),
+            };
+            Policy::new(settings, None)
         }
 
         pub(in crate::admission) fn ask(&self) -> Decision {
@@ -344,6 +359,14 @@ pub(super) mod loom_tests {
 
     pub(in crate::admission) fn look(wait: &mut Wait) -> Poll<Turn> {
         Pin::new(wait).poll(&mut Context::from_waker(Waker::noop()))
+    }
+
+    pub(in crate::admission) fn is_served(wait: &mut Wait) -> Option<Permit> {
+        match look(wait) {
+            Poll::Ready(Turn::Admit(permit)) => Some(permit),
+            Poll::Pending => None,
+            other => panic!("{other:?}"),
+        }
     }
 
     // A34: a place that comes free as a wait is given up goes to one of them, and is never lost.
