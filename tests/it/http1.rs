@@ -180,3 +180,65 @@ async fn a_short_bound_of_heads_holds() {
         assert_eq!(client.response().await.status, status, "{length}");
     }
 }
+
+// HTTP/1.0: a body that ends with the connection ends it, whatever the client asked for.
+#[tokio::test]
+async fn an_old_client_that_wants_to_stay_sees_where_an_answer_ends() {
+    let origin = sizes();
+    let gate = sidecar(ALL).before(&origin).start().await;
+    let old = |path: &str| format!("GET {path} HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
+    let mut client = gate.connect().await;
+    client.send(old("/length/3")).await;
+    let answer = client.response().await;
+    assert_eq!(
+        (answer.text(), answer.field("connection")),
+        (pattern(3), "keep-alive")
+    );
+    client.send(old("/chunks/5000")).await;
+    let (status, head) = client.head().await;
+    assert_eq!((status, head.get("connection")), (200, Some("close")));
+    assert_eq!(client.until_closed().await, pattern(5_000).as_bytes());
+}
+
+// Expect: only what RFC 9110 §10.1.1 names is answered, and not to those who would take it for the answer.
+#[tokio::test]
+async fn nobody_is_told_to_continue_who_did_not_ask() {
+    let origin = origin();
+    let gate = sidecar(ALL).before(&origin).start().await;
+    for (version, expectation, is_told) in [
+        ("1.1", "100-Continue", true),
+        ("1.1", "a miracle", false),
+        ("1.0", "100-continue", false),
+    ] {
+        let mut client = gate.connect().await;
+        let head = format!(
+            "POST / HTTP/{version}\r\nhost: gate.test\r\nexpect: {expectation}\r\ncontent-length: 3\r\n\r\n"
+        );
+        client.send(head).await;
+        if is_told {
+            assert_eq!(client.head().await.0, 100);
+        }
+        client.send("abc").await;
+        assert_eq!(
+            client.response().await.status,
+            200,
+            "{version} {expectation}"
+        );
+    }
+}
+
+// Bounds: an upload that nobody wants holds its connection for a moment, and not for as long as an idle one may stay.
+#[tokio::test]
+async fn a_refused_upload_that_stands_still_is_given_up() {
+    let origin = origin();
+    let gate = sidecar("limits: [{ name: all, per: [], max: 0 }]")
+        .before(&origin)
+        .start()
+        .await;
+    let mut client = gate.connect().await;
+    client
+        .send("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1000000\r\n\r\n0123456789")
+        .await;
+    assert_eq!(client.response().await.status, 503);
+    assert_eq!(client.until_closed().await, b"");
+}
