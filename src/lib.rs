@@ -22,7 +22,7 @@
 //!
 //! ```text
 //! main → cli → app ─┬→ config ──→ (settings types of every part below)
-//!                   ├→ proxy ───→ classify → admission → clock
+//!                   ├→ proxy ───→ classify → admission → clock, wheel
 //!                   │        └──→ telemetry → admission
 //!                   ├→ admin ───→ admission, telemetry
 //!                   └→ presence → proxy::plugin (the trait), telemetry, clock, wheel
@@ -43,7 +43,7 @@
 //! 6. A refusal by a limit is answered before the upstream is touched; of the body at most 64 KiB was read, and none if it did not wait.
 //! 7. A metric, a log field, a status field and the docs use one word for one thing.
 //!
-//! With the `loom` feature only [`admission`] and [`clock`] are built, over the model checker's atomics.
+//! With the `loom` feature only [`admission`], [`clock`] and [`wheel`] are built, over the model checker's atomics.
 
 #[cfg(not(feature = "loom"))]
 pub mod admin;

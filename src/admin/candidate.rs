@@ -5,8 +5,8 @@
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use super::Operations;
 use super::api::{Answer, json_answer};
+use super::{Operations, overview};
 use crate::admission::{LimitUse, WouldReject};
 
 /// All candidates in the order of the file, each with the `top` accounts that it would have refused most.
@@ -31,6 +31,7 @@ fn limit(limit: &LimitUse) -> Value {
     json!({
         "name": &*limit.name,
         "per": limit.per,
+        "count": overview::counted(limit.counted),
         "max": limit.max,
         "in_flight": limit.in_flight,
         "keys": limit.keys,

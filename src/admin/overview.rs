@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::api;
 use super::{Operations, Overrides};
-use crate::admission::{AccountUse, KeyUse, LimitUse};
+use crate::admission::{AccountUse, Counted, KeyUse, LimitUse};
 use crate::telemetry::State;
 
 /// Limits that are shown.
@@ -61,12 +61,25 @@ pub(super) fn overview(operations: &dyn Operations) -> Value {
     shown
 }
 
+/// What a limit counts, as it is configured.
+pub(super) fn counted(of: Counted) -> Value {
+    let within =
+        |word: &str, window| json!({ word: humantime::format_duration(window).to_string() });
+    match of {
+        Counted::InFlight => "in_flight".into(),
+        Counted::StartedWithin(window) => within("in_flight_started_within", window),
+        Counted::StartsPer(window) => within("starts_per", window),
+        Counted::CompletionsPer(window) => within("completions_per", window),
+    }
+}
+
 /// One limit, over all its keys.
 pub(super) fn limit(limit: &LimitUse, overrides: &Overrides) -> Value {
-    json!({
+    let mut shown = json!({
         "name": &*limit.name,
         "per": limit.per,
         "mode": limit.mode.as_str(),
+        "count": counted(limit.counted),
         "max": limit.max,
         "in_flight": limit.in_flight,
         "queued": limit.queued,
@@ -76,7 +89,11 @@ pub(super) fn limit(limit: &LimitUse, overrides: &Overrides) -> Value {
         "demand": limit.demand.map(round),
         "would": { "admitted": limit.would.0, "rejected": limit.would.1 },
         "overrides": overrides.get(&limit.name).map_or(&[][..], |of| of),
-    })
+    });
+    if let Some(budget) = limit.budget {
+        shown["budget"] = budget.into();
+    }
+    shown
 }
 
 /// What one account has in flight, and had.

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
 
-use super::ask::Ask;
+use super::ask::{Ask, Story};
 use super::cell::{Cell, Take};
 use super::class::Class;
 use super::episode::Met;
@@ -116,7 +116,12 @@ impl Registry {
         client_deadline: impl FnOnce() -> Option<Instant>,
         now: Instant,
     ) -> Decision {
-        match self.try_take(policy, class, Terms::default(), now) {
+        let taken = self.try_take(policy, class, Terms::default(), now);
+        if self.is_renewing() && policy.patience(class).is_some() {
+            let ask = Ask::new(policy, class, client_deadline(), now);
+            return self.stand_behind(taken, ask, now);
+        }
+        match taken {
             Ok(permit) => Decision::Admit(permit),
             Err(full) => {
                 let limit = &policy.limits[usize::from(full.index)];
@@ -132,6 +137,9 @@ impl Registry {
 
     /// Asks again for a request whose wait has ended without a place.
     pub fn resume(&self, ask: Box<Ask>, now: Instant) -> Decision {
+        if ask.renewal.is_some() || self.is_to_stand_behind(&ask, now) {
+            return self.stand_in_hall(ask, now);
+        }
         let newest = self.room.lock().policy.clone();
         let terms = Terms {
             ask: Some(&ask),
@@ -140,7 +148,7 @@ impl Registry {
         };
         match self.try_take(&ask.policy, &ask.class, terms, now) {
             Ok(mut permit) => {
-                permit.story = tell(&ask, permit.story.take());
+                permit.story = tell(ask, permit.story.take());
                 Decision::Admit(permit)
             }
             Err(full) => self.walk(ask, full, now),
@@ -155,7 +163,7 @@ impl Registry {
             let limit = &policy.limits[usize::from(full.index)];
             let scope = limit.real.scope.id;
             match ask.step(limit) {
-                Step::Queue(queue) => match self.enqueue(ask, &full, queue, now) {
+                Step::Queue(queue) => match self.enqueue(ask, (limit, &full), queue, now) {
                     Ok(wait) => return Decision::Wait(wait),
                     Err((back, why)) => {
                         ask = back;
@@ -194,7 +202,7 @@ impl Registry {
             };
             match self.try_take(&policy, &ask.class, terms, now) {
                 Ok(mut permit) => {
-                    permit.story = tell(&ask, permit.story.take());
+                    permit.story = tell(ask, permit.story.take());
                     return Decision::Admit(permit);
                 }
                 Err(other) => full = other,
@@ -476,11 +484,8 @@ fn free_in(cell: Option<&Cell>, cost: u32, max: u32, now: Instant) -> Option<Dur
 }
 
 /// What became of a request, with what its permit knows already.
-pub(super) fn tell(
-    ask: &Ask,
-    told: Option<Box<super::ask::Story>>,
-) -> Option<Box<super::ask::Story>> {
-    let mut story = Box::new(ask.story.clone());
+pub(super) fn tell(mut ask: Box<Ask>, told: Option<Box<Story>>) -> Option<Box<Story>> {
+    let mut story = Box::new(std::mem::take(&mut ask.story));
     if let Some(told) = told {
         story.mark = told.mark.or(story.mark);
         story.candidates_would_reject = told.candidates_would_reject;

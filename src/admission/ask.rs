@@ -14,6 +14,7 @@ use super::ladder::{Overage, Step};
 use super::limit::Limit;
 use super::policy::Policy;
 use super::rejection::Reason;
+use super::renew::Renewal;
 
 /// A request that did not fit at once.
 #[derive(Debug)]
@@ -33,6 +34,8 @@ pub struct Ask {
     /// Limits that sent it to another upstream, and no longer apply.
     pub(super) left: SmallVec<[u64; 1]>,
     pub(super) story: Story,
+    /// It was told to ask anew, and others wait for it to come back.
+    pub(super) renewal: Option<Renewal>,
 }
 
 /// How far a request has come on one limit's ladder.
@@ -79,6 +82,7 @@ impl Ask {
             raised: Vec::new(),
             left: SmallVec::new(),
             story: Story::default(),
+            renewal: None,
         })
     }
 

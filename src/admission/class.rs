@@ -53,14 +53,19 @@ impl AccountName {
         {
             return Err(AccountNameError::BadCharacter);
         }
+        Ok(Self::checked(name))
+    }
+
+    /// Takes over a name that was one before.
+    pub(super) fn checked(name: &[u8]) -> Self {
         let mut bytes = [0; NAME_MAX];
         bytes[..name.len()].copy_from_slice(name);
         let len = u8::try_from(name.len()).expect("128 fits a byte");
-        Ok(Self {
+        Self {
             hash: hash(name),
             len,
             bytes,
-        })
+        }
     }
 
     /// The name as text.

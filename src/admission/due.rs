@@ -17,8 +17,36 @@ use super::waiting::{Line, State};
 pub(super) struct Agenda {
     /// With the id of the line's cell.
     order: BTreeSet<(Instant, u64)>,
-    /// Who keeps the time, and for which instant it sleeps.
-    keeper: Option<(Option<Instant>, Waker)>,
+    keeper: Keeper,
+}
+
+/// Who keeps the time, and for which instant it sleeps.
+#[derive(Debug, Default)]
+pub(super) struct Keeper(Option<(Option<Instant>, Waker)>);
+
+impl Keeper {
+    /// There is an instant more; gives whom to wake because it is earlier than what he sleeps for.
+    pub(super) fn earlier(&mut self, at: Instant) -> Option<Waker> {
+        let is_earlier = |known: Option<Instant>| known.is_none_or(|known| at < known);
+        let keeper = self.0.take_if(|(known, _)| is_earlier(*known));
+        keeper.map(|(_, waker)| waker)
+    }
+
+    /// The first instant once it is earlier than the one that he knows.
+    pub(super) fn poll(
+        &mut self,
+        first: Option<Instant>,
+        known: Option<Instant>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Instant> {
+        match first.filter(|&first| known.is_none_or(|known| first < known)) {
+            Some(first) => Poll::Ready(first),
+            None => {
+                self.0 = Some((known, cx.waker().clone()));
+                Poll::Pending
+            }
+        }
+    }
 }
 
 impl Agenda {
@@ -34,9 +62,7 @@ impl Agenda {
         line.due = at;
         let at = at?;
         self.order.insert((at, id));
-        let is_earlier = |known: Option<Instant>| known.is_none_or(|known| at < known);
-        let keeper = self.keeper.take_if(|(known, _)| is_earlier(*known));
-        keeper.map(|(_, waker)| waker)
+        self.keeper.earlier(at)
     }
 
     /// Forgets the instant of a line that is gone.
@@ -68,13 +94,7 @@ impl Registry {
     pub fn poll_due(&self, known: Option<Instant>, cx: &mut Context<'_>) -> Poll<Instant> {
         let mut state = self.room.lock();
         let first = state.agenda.first();
-        match first.filter(|&first| known.is_none_or(|known| first < known)) {
-            Some(first) => Poll::Ready(first),
-            None => {
-                state.agenda.keeper = Some((known, cx.waker().clone()));
-                Poll::Pending
-            }
-        }
+        state.agenda.keeper.poll(first, known, cx)
     }
 
     /// Serves those lines whose instant has come.

@@ -166,16 +166,8 @@ impl Cell {
 mod loom_tests {
     use loom::thread;
 
-    use crate::admission::serve::loom_tests::{World, look, model};
-    use crate::admission::{Decision, Permit, Turn, Wait};
-
-    fn is_served(wait: &mut Wait) -> Option<Permit> {
-        match look(wait) {
-            std::task::Poll::Ready(Turn::Admit(permit)) => Some(permit),
-            std::task::Poll::Pending => None,
-            other => panic!("{other:?}"),
-        }
-    }
+    use crate::admission::Decision;
+    use crate::admission::serve::loom_tests::{World, is_served, model};
 
     // A16: whoever begins to wait as another comes near completion is served, and neither waits for the other.
     #[test]

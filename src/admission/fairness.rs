@@ -17,10 +17,9 @@
 //! last in turn of the account that has most in line for its weight. Knows no cells and no locks: what an account holds is asked
 //! from whoever calls.
 
-use std::collections::BTreeSet;
-
 use super::class::Priority;
-use super::flows::{Entry, Flows, Owner, Turn, ratio};
+use super::flows::{Entry, Flows, Owner, length_of, ratio};
+use super::order::Order;
 
 /// Whose turn it is, by grant: while all wait, of ten grants seven are high, two normal, one low.
 const SCHEDULE: [Priority; 10] = {
@@ -145,7 +144,7 @@ impl<P> Flows<P> {
         occupied: &impl Fn(&P) -> u32,
     ) -> Option<(usize, Entry)> {
         let by_age = self.lanes[priority as usize].by_age.iter();
-        by_age.take(LOOKS_MAX).find_map(|&(_, flow)| {
+        by_age.take(LOOKS_MAX).find_map(|(_, flow)| {
             let of = &self.flows[flow];
             let entry = self.turn_entry(flow);
             let all = u64::from(taken) + u64::from(entry.cost);
@@ -183,11 +182,11 @@ impl<P> Flows<P> {
             share.is_some_and(|share| is_owed(share, waiting(share).saturating_sub(1)))
         };
         let longest = |priority, above: u64| {
-            let longest = lane(priority).by_length.iter().rev();
+            let longest = lane(priority).by_length.iter();
             let longer = longest
-                .take_while(|(length, ..)| *length > above)
+                .take_while(|&(key, _)| length_of(key) > above)
                 .take(LOOKS_MAX);
-            longer.map(|(.., flow)| *flow).find(|flow| !is_kept(*flow))
+            longer.map(|(_, flow)| flow).find(|flow| !is_kept(*flow))
         };
         let goes_first = lane(own).len < part(own) || is_owed_to_it;
         let others = [Priority::Low, Priority::Normal, Priority::High]
@@ -239,20 +238,20 @@ impl<P> Flows<P> {
     /// The first in that order that fits.
     fn first(
         &mut self,
-        order: impl Fn(&Self) -> &BTreeSet<Turn>,
+        order: impl Fn(&Self) -> &Order,
         occupied: &impl Fn(&P) -> u32,
         fits: &impl Fn(usize) -> Fit,
     ) -> Option<Pick> {
         // An account may have taken places since it was put here; each look puts one right.
         for _ in 0..LOOKS_MAX {
-            let &(ratio, serial, flow) = order(self).first()?;
-            if self.turn_of(flow, occupied) == (ratio, serial) {
+            let (turn, flow) = order(self).first()?;
+            if self.turn_of(flow, occupied) == turn {
                 break;
             }
             self.arrange(flow, occupied);
         }
         let mut head = None;
-        for &(.., flow) in order(self).iter().take(LOOKS_MAX) {
+        for (_, flow) in order(self).iter().take(LOOKS_MAX) {
             let entry = self.turn_entry(flow);
             match fits(entry.id) {
                 Fit::Now => {

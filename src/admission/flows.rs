@@ -4,19 +4,16 @@
 //! guarantee; a request that comes or goes, or a place that changes hands, costs a logarithm of their number. Knows
 //! nothing of who should go next: that is `fairness`.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 
 use hashbrown::HashTable;
 use slab::Slab;
-use smallvec::SmallVec;
 
 use super::class::{AccountName, Priority};
+use super::order::{Key, Order, key};
 
 /// Fixed-point bits of the ratio of places to weight: with weights up to 1,000 it still orders single places.
 const RATIO_BITS: u32 = 16;
-
-/// A position in the order of turns: ratio, when the account was last served, flow.
-pub(super) type Turn = (u64, u64, usize);
 
 /// One waiting request, as far as its turn is concerned.
 #[derive(Debug, Clone, Copy)]
@@ -44,10 +41,9 @@ pub(super) struct Flow<P> {
     pub(super) served: u64,
     /// Where the account stands among those that time serves: see [`Lane::reached`].
     pub(super) tag: u64,
-    pub(super) turn: (u64, u64),
-    pub(super) age: u64,
-    /// How many wait for its weight, and the arrival of the newest.
-    pub(super) length: (u64, u64),
+    /// Where it stands in the order of turns, and in that of age.
+    turn: Key,
+    age: u64,
     pub(super) passed: u32,
 }
 
@@ -63,9 +59,12 @@ pub(super) struct Owner {
 /// Those of one priority.
 #[derive(Debug, Default)]
 pub(super) struct Lane {
-    pub(super) by_turn: BTreeSet<Turn>,
-    pub(super) by_age: BTreeSet<(u64, usize)>,
-    pub(super) by_length: BTreeSet<(u64, u64, usize)>,
+    /// By occupancy, or by where it stands among those that time serves; then by when it was last served.
+    pub(super) by_turn: Order,
+    /// By the arrival of the oldest.
+    pub(super) by_age: Order,
+    /// By how many wait for its weight, the most first; then by the arrival of the newest, the latest first.
+    pub(super) by_length: Order,
     pub(super) grants: u32,
     pub(super) len: u32,
     /// How far serving by time has come: what each account that has always waited was let in, for its weight.
@@ -75,7 +74,7 @@ pub(super) struct Lane {
 /// Those who fall under one guarantee.
 #[derive(Debug, Default)]
 pub(super) struct Share {
-    pub(super) by_turn: BTreeSet<Turn>,
+    pub(super) by_turn: Order,
     pub(super) len: u32,
 }
 
@@ -163,9 +162,8 @@ impl<P> Flows<P> {
                 entries: VecDeque::new(),
                 tag: self.lanes[owner.priority as usize].reached
                     + ratio(u64::from(entry.cost), weight),
-                turn: (0, 0),
+                turn: 0,
                 age: 0,
-                length: (0, 0),
                 passed: 0,
             });
             let flows = &self.flows;
@@ -228,8 +226,11 @@ impl<P> Flows<P> {
 
     /// Puts an account where it belongs after what it holds has changed.
     pub(super) fn refresh(&mut self, account: &AccountName, occupied: impl Fn(&P) -> u32) {
-        let flows: SmallVec<[usize; 3]> = self.of_account(account).collect();
-        for flow in flows {
+        let mut flows = [None; 3];
+        for flow in self.of_account(account) {
+            flows[self.flows[flow].priority as usize] = Some(flow);
+        }
+        for flow in flows.into_iter().flatten() {
             self.arrange(flow, &occupied);
         }
     }
@@ -255,13 +256,13 @@ impl<P> Flows<P> {
         *entry.expect("a flow without requests is taken out")
     }
 
-    pub(super) fn turn_of(&self, flow: usize, occupied: &impl Fn(&P) -> u32) -> (u64, u64) {
+    pub(super) fn turn_of(&self, flow: usize, occupied: &impl Fn(&P) -> u32) -> Key {
         let of = &self.flows[flow];
         if self.is_timed {
-            return (of.tag, of.served);
+            return key(of.tag, of.served);
         }
         let places = u64::from(occupied(&of.place)) + u64::from(self.turn_entry(flow).cost);
-        (ratio(places, of.weight), of.served)
+        key(ratio(places, of.weight), of.served)
     }
 
     /// Puts a flow where it belongs now. Most changes leave one of its places as it was, and a step in a crowd is made of little else.
@@ -269,37 +270,32 @@ impl<P> Flows<P> {
         let turn = self.turn_of(flow, occupied);
         let of = &mut self.flows[flow];
         let age = of.entries.front().map_or(0, |entry| entry.serial);
-        let before = (of.turn.0, of.turn.1, flow);
         let lane = &mut self.lanes[of.priority as usize];
         if age != of.age {
-            lane.by_age.remove(&(of.age, flow));
-            lane.by_age.insert((age, flow));
             of.age = age;
+            lane.by_age.set(flow, key(0, age));
         }
         if turn == of.turn {
             return;
         }
         of.turn = turn;
-        lane.by_turn.remove(&before);
-        lane.by_turn.insert((turn.0, turn.1, flow));
+        lane.by_turn.set(flow, turn);
         if let Some(share) = of.share {
             if self.shares.len() <= share {
                 self.shares.resize_with(share + 1, Share::default);
             }
-            let share = &mut self.shares[share].by_turn;
-            share.remove(&before);
-            share.insert((turn.0, turn.1, flow));
+            self.shares[share].by_turn.set(flow, turn);
         }
     }
 
     fn unlink(&mut self, flow: usize) {
         let of = &self.flows[flow];
-        let turn = (of.turn.0, of.turn.1, flow);
         let lane = &mut self.lanes[of.priority as usize];
-        lane.by_turn.remove(&turn);
-        lane.by_age.remove(&(of.age, flow));
+        lane.by_turn.remove(flow);
+        lane.by_age.remove(flow);
+        lane.by_length.remove(flow);
         if let Some(share) = of.share.and_then(|share| self.shares.get_mut(share)) {
-            share.by_turn.remove(&turn);
+            share.by_turn.remove(flow);
         }
     }
 
@@ -311,12 +307,23 @@ impl<P> Flows<P> {
         if let Some(share) = of.share.and_then(|share| self.shares.get_mut(share)) {
             share.len = change(share.len);
         }
-        lane.by_length.remove(&(of.length.0, of.length.1, flow));
         if let Some(newest) = of.entries.back() {
-            of.length = (ratio(of.entries.len() as u64, of.weight), newest.serial);
-            lane.by_length.insert((of.length.0, of.length.1, flow));
+            lane.by_length.set(
+                flow,
+                longest_first(of.entries.len(), of.weight, newest.serial),
+            );
         }
     }
+}
+
+/// The key of a flow in which so many wait.
+fn longest_first(len: usize, weight: u32, newest: u64) -> Key {
+    !key(ratio(len as u64, weight), newest)
+}
+
+/// How many wait for its weight, by the key of a flow.
+pub(super) fn length_of(longest_first: Key) -> u64 {
+    (!longest_first >> 64) as u64
 }
 
 /// Places or requests for a weight, in fixed point.

@@ -39,7 +39,7 @@ impl Registry {
     pub(super) fn enqueue(
         &self,
         mut ask: Box<Ask>,
-        full: &Full,
+        (limit, full): (&Limit, &Full),
         queue: Queue,
         now: Instant,
     ) -> Result<Wait, (Box<Ask>, Reason)> {
@@ -48,9 +48,7 @@ impl Registry {
         };
         let mut state = self.room.lock();
         state.note_time(now);
-        let policy = Arc::clone(&ask.policy);
-        let limit = &policy.limits[usize::from(full.index)];
-        let current = state.policy.get_or_insert_with(|| Arc::clone(&policy));
+        let current = state.policy.get_or_insert_with(|| Arc::clone(&ask.policy));
         if current.by_scope(limit.real.scope.id).is_none() {
             // A reload took the limit away a moment ago.
             let ticket = state.admit(Stage::Over(Box::new(Turn::Renew(ask))));
@@ -92,13 +90,20 @@ impl Registry {
                 Err((ask, why))
             }
             Ok(cell) => {
-                if let Some(line) = state.lines.get_mut(&cell.id) {
+                // A place may have come free between the first look and the line.
+                let State { lines, policy, .. } = &mut *state;
+                let mut may_fit = true;
+                if let Some(line) = lines.get_mut(&cell.id) {
                     line.flows.is_newest_first = is_standing;
+                    let newest = policy.as_ref();
+                    let limit = newest.and_then(|policy| policy.by_scope(limit.real.scope.id));
+                    may_fit = !limit.is_some_and(|limit| line.is_hopeless(limit));
                 }
                 drop(state);
                 after.wakers.into_iter().for_each(Waker::wake);
-                // A place may have come free between the first look and the line.
-                self.serve(cell, None);
+                if may_fit {
+                    self.serve(cell, None);
+                }
                 Ok(Wait::new(registry, ticket, deadline))
             }
         }

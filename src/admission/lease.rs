@@ -1,24 +1,30 @@
 //! Work that outlives its response: permits that are held until they are released, or until their time is over.
 //!
 //! An answer of 201 may begin an hour of work. Its permit becomes a lease, which the upstream renews and releases by an id that it
-//! was told with the request; one that nobody releases expires. A late release changes nothing: an id is used once. Leases are
-//! kept by expiry, so that a look costs what has expired and no more; there are at most [`LEASES_MAX`]. Never knows who
-//! talks to it, and never reads a clock.
+//! was told with the request; one that nobody releases expires. A late release changes nothing: an id is used once. Each stands
+//! once on a timer wheel, so that to begin, to renew and to release one costs the same however many there are, and whoever keeps the
+//! time sleeps until one may expire; there are at most [`LEASES_MAX`]. Never knows who talks to it, and never reads a clock.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 
 use super::class::AccountName;
+use super::due::Keeper;
 use super::key::hash;
 use super::permit::{Outcome, Permit};
+use crate::wheel::Wheel;
 
 /// Leases at once: some 700 MiB with what they hold. Beyond, the places return with the last byte.
 const LEASES_MAX: usize = 1 << 20;
+/// How late a lease may end. Work that has one takes minutes.
+const TICK: Duration = Duration::from_secs(1);
+/// A turn of the wheel: an hour and some, in which most leases end.
+const SLOTS: usize = 1 << 12;
 
 /// Names a lease, and the request that it may come of, to an upstream. It cannot be guessed from another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -64,7 +70,8 @@ pub struct Leases<P> {
 #[derive(Debug)]
 struct State<P> {
     by_id: HashMap<LeaseId, Lease<P>, ahash::RandomState>,
-    by_expiry: BTreeSet<(Instant, u64)>,
+    by_expiry: Wheel<(Instant, LeaseId)>,
+    keeper: Keeper,
 }
 
 #[derive(Debug)]
@@ -72,6 +79,8 @@ struct Lease<P> {
     terms: LeaseTerms,
     since: Instant,
     expires: Instant,
+    /// Its entry on the wheel.
+    entry: usize,
     /// Handed over at the response's last byte; until then the response holds it.
     held: Option<(P, Permit)>,
 }
@@ -138,19 +147,20 @@ pub fn hex(number: u64) -> [u8; 16] {
     text.to_be_bytes()
 }
 
-impl<P> Default for Leases<P> {
-    fn default() -> Self {
+impl<P> Leases<P> {
+    /// No leases yet.
+    #[must_use]
+    pub fn new(now: Instant) -> Self {
         Self {
             state: Mutex::new(State {
                 by_id: HashMap::default(),
-                by_expiry: BTreeSet::new(),
+                by_expiry: Wheel::new(now, TICK, SLOTS),
+                keeper: Keeper::default(),
             }),
             expired: AtomicU64::new(0),
         }
     }
-}
 
-impl<P> Leases<P> {
     /// Begins a lease at the response's head, unless `is_released` says that its work is over already. False if there is none.
     pub fn begin(
         &self,
@@ -160,20 +170,24 @@ impl<P> Leases<P> {
         is_released: impl FnOnce() -> bool,
     ) -> bool {
         let mut state = self.state.lock();
-        if is_released() || state.by_id.len() >= LEASES_MAX {
+        if is_released() || state.by_id.len() >= LEASES_MAX || state.by_id.contains_key(&id) {
             return false;
         }
         let Some(expires) = now.checked_add(terms.ttl) else {
             return false;
         };
-        state.by_expiry.insert((expires, id.request));
         let lease = Lease {
             terms,
             since: now,
             expires,
+            entry: state.by_expiry.insert(expires, (expires, id)),
             held: None,
         };
-        state.by_id.insert(id, lease).is_none()
+        state.by_id.insert(id, lease);
+        let keeper = state.keeper.earlier(expires);
+        drop(state);
+        keeper.into_iter().for_each(Waker::wake);
+        true
     }
 
     /// Hands the permit over at the response's last byte; given back if the lease is over.
@@ -192,13 +206,20 @@ impl<P> Leases<P> {
     /// Makes a lease last `ttl` from now, as far as its terms allow; `None` if there is none.
     pub fn renew(&self, id: LeaseId, ttl: Duration, now: Instant) -> Option<LeaseView> {
         let mut state = self.state.lock();
-        let State { by_id, by_expiry } = &mut *state;
+        let State {
+            by_id,
+            by_expiry,
+            keeper,
+        } = &mut *state;
         let lease = by_id.get_mut(&id)?;
         let expires = now.checked_add(ttl.min(lease.terms.ttl_max))?;
-        by_expiry.remove(&(lease.expires, id.request));
-        by_expiry.insert((expires, id.request));
+        by_expiry.remove(lease.entry);
+        lease.entry = by_expiry.insert(expires, (expires, id));
         lease.expires = expires;
-        Some(lease.view(id))
+        let (view, keeper) = (lease.view(id), keeper.earlier(expires));
+        drop(state);
+        keeper.into_iter().for_each(Waker::wake);
+        Some(view)
     }
 
     /// Ends a lease because its work is over. Without one, `otherwise` may note it for a response that is still to come; it
@@ -208,32 +229,39 @@ impl<P> Leases<P> {
         let Some(lease) = state.by_id.remove(&id) else {
             return otherwise();
         };
-        state.by_expiry.remove(&(lease.expires, id.request));
+        state.by_expiry.remove(lease.entry);
         drop(state);
         lease.end(Outcome::Success, now);
         true
     }
 
-    /// Ends what has expired. To be called once a second.
+    /// Ends what has expired.
     pub fn expire(&self, now: Instant) -> u64 {
-        let mut ended = 0;
-        loop {
-            let mut state = self.state.lock();
-            let Some(&(expires, request)) = state.by_expiry.first() else {
-                return ended;
-            };
-            if expires > now {
-                return ended;
-            }
-            state.by_expiry.pop_first();
-            let lease = state.by_id.remove(&LeaseId { request });
-            drop(state);
-            if let Some(lease) = lease {
-                lease.end(Outcome::Ignore, now);
-                ended += 1;
-                self.expired.fetch_add(1, Ordering::Relaxed);
-            }
-        }
+        let mut state = self.state.lock();
+        let State {
+            by_id, by_expiry, ..
+        } = &mut *state;
+        let due = by_expiry.due(now);
+        let over: Vec<_> = due.iter().filter_map(|(_, id)| by_id.remove(id)).collect();
+        drop(state);
+        let ended = over.len() as u64;
+        over.into_iter()
+            .for_each(|lease| lease.end(Outcome::Ignore, now));
+        self.expired.fetch_add(ended, Ordering::Relaxed);
+        ended
+    }
+
+    /// When one may expire next, if there is any.
+    #[must_use]
+    pub fn next_due(&self) -> Option<Instant> {
+        self.state.lock().by_expiry.next()
+    }
+
+    /// The same once it is earlier than what is known, as of [those who wait](super::Registry::poll_due).
+    pub fn poll_due(&self, known: Option<Instant>, cx: &mut Context<'_>) -> Poll<Instant> {
+        let mut state = self.state.lock();
+        let first = state.by_expiry.next();
+        state.keeper.poll(first, known, cx)
     }
 
     /// How many there are.
@@ -254,16 +282,18 @@ impl<P> Leases<P> {
         self.expired.load(Ordering::Relaxed)
     }
 
-    /// At most `top` of them, those that end first in front.
+    /// At most `top` of them, those that end first in front. A look at all.
     #[must_use]
     pub fn list(&self, top: usize) -> Vec<LeaseView> {
         let state = self.state.lock();
-        let first = state.by_expiry.iter().take(top);
-        let view = |&(_, request): &(Instant, u64)| {
-            let id = LeaseId { request };
-            state.by_id.get(&id).map(|lease| lease.view(id))
-        };
-        first.filter_map(view).collect()
+        let mut first = state.by_expiry.iter().copied().collect::<Vec<_>>();
+        if top < first.len() {
+            first.select_nth_unstable_by_key(top, |(expires, id)| (*expires, id.request));
+            first.truncate(top);
+        }
+        first.sort_unstable_by_key(|(expires, id)| (*expires, id.request));
+        let view = |(_, id)| state.by_id.get(&id).map(|lease| lease.view(id));
+        first.into_iter().filter_map(view).collect()
     }
 }
 
@@ -289,7 +319,74 @@ impl<P> Lease<P> {
 
 #[cfg(all(test, not(feature = "loom")))]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::clock::Clock;
+
+    fn terms(ttl: u64) -> LeaseTerms {
+        LeaseTerms {
+            account: AccountName::new(b"acme").unwrap(),
+            resource: "calls".into(),
+            ttl: Duration::from_millis(ttl),
+            ttl_max: Duration::from_hours(3),
+        }
+    }
+
+    proptest! {
+        // A23, A35: over any mix of beginnings, renewals, releases and time, a lease ends when it is released, or a tick after its time
+        // at most, and never before; and the wheel holds nothing but what there is.
+        #[test]
+        fn a_lease_lasts_as_long_as_it_was_renewed_for(
+            steps in prop::collection::vec((0..5_u8, 0..12_u64, 1..9_000_000_u64), 1..120),
+        ) {
+            let clock = Clock::manual();
+            let leases = Leases::<()>::new(clock.now());
+            let mut known = BTreeMap::<u64, Instant>::new();
+            for (what, request, millis) in steps {
+                let (id, now) = (LeaseId::of(request), clock.now());
+                let expires = now + Duration::from_millis(millis);
+                match what {
+                    0 | 1 => {
+                        let is_new = !known.contains_key(&request);
+                        prop_assert_eq!(leases.begin(id, terms(millis), now, || false), is_new);
+                        known.entry(request).or_insert(expires);
+                    }
+                    2 => {
+                        let renewed = leases.renew(id, Duration::from_millis(millis), now);
+                        let was = known.get_mut(&request).map(|of| std::mem::replace(of, expires));
+                        prop_assert_eq!(renewed.map(|of| of.expires), was.map(|_| expires));
+                    }
+                    3 => {
+                        let was = known.remove(&request);
+                        prop_assert_eq!(leases.release(id, now, || false), was.is_some());
+                    }
+                    // Whoever keeps the time looks when he is told to, and sometimes late.
+                    _ => {
+                        let next = leases.next_due();
+                        let late = Duration::from_millis(millis / 50);
+                        let at = next.filter(|_| millis % 3 > 0).unwrap_or(now + late);
+                        clock.advance(at.saturating_duration_since(now));
+                        leases.expire(clock.now());
+                        known.retain(|request, of| {
+                            *of > clock.now() || leases.list(20).iter().any(|of| of.id.request == *request)
+                        });
+                    }
+                }
+                let now = clock.now();
+                prop_assert!(known.values().all(|of| *of + TICK > now), "a lease is more than a tick late");
+                let listed: Vec<_> = leases.list(20).iter().map(|of| (of.expires, of.id.request)).collect();
+                let mut all: Vec<_> = known.iter().map(|(request, of)| (*of, *request)).collect();
+                all.sort_unstable();
+                prop_assert_eq!(&listed, &all);
+                let first: Vec<_> = leases.list(2).iter().map(|of| of.id.request).collect();
+                prop_assert!(all.iter().map(|(_, request)| *request).take(2).eq(first));
+                prop_assert_eq!(leases.state.lock().by_expiry.len(), known.len());
+            }
+        }
+    }
 
     #[test]
     fn a_number_is_written_as_formatting_writes_it() {

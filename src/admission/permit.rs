@@ -216,7 +216,9 @@ impl Permit {
     }
 
     fn account_name(&self) -> Option<AccountName> {
-        self.account.as_ref()?.account()
+        // The key of an account's own count is its name, and nothing else.
+        let name = self.account.as_ref()?.key.values().next()?;
+        Some(AccountName::checked(name))
     }
 }
 

@@ -24,6 +24,7 @@ use super::key::{Dimension, Lookup};
 use super::limit::{Counting, Limit};
 use super::moving::Moves;
 use super::policy::Policy;
+use super::renew::Renewing;
 use super::sync::AtomicU32;
 use super::tally::{Counted, Tally};
 use super::usage::Departed;
@@ -47,6 +48,7 @@ pub struct Registry {
     pub(super) accounts: Counting,
     /// Those who wait.
     pub(super) room: Room,
+    pub(super) renewing: Renewing,
     /// Who met which limit of late, for those who want to be told.
     pub episodes: Episodes,
 }
@@ -79,6 +81,7 @@ impl Registry {
                 only: None,
             },
             room: Room::default(),
+            renewing: Renewing::default(),
             episodes: Episodes::default(),
         })
     }

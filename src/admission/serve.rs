@@ -1,4 +1,4 @@
-//! Serving those who wait: who gets what has come free, who goes on to another line, who is told to ask anew.
+//! Serving those who wait: who gets what has come free, and who goes on to another line.
 //!
 //! Whoever lowers a cell's count while somebody waits for it, or raises a maximum, serves that cell's line: the next in turn gets
 //! all its places at once, or, where another limit has none for it, goes on to that limit's line. At most [`GRANTS_MAX`]
@@ -20,11 +20,10 @@ use super::join::Stand;
 use super::ladder::Step;
 use super::policy::Policy;
 use super::registry::Registry;
-use super::waiting::{After, Left, Stage, State, Ticket, Turn, occupied};
-use super::{Reason, Rejection};
+use super::waiting::{After, Left, Place, Stage, State, Turn, occupied};
 
 /// Waiters served while the lock is held: others get at it between.
-const GRANTS_MAX: usize = 64;
+pub(super) const GRANTS_MAX: usize = 64;
 
 /// The earliest of the instants that were noted.
 #[derive(Default)]
@@ -47,15 +46,12 @@ impl Registry {
             let mut after = After::default();
             let is_more = {
                 let mut state = self.room.lock();
-                if let (Some(account), Some(line)) =
-                    (released_by.take(), state.lines.get_mut(&cell.id))
-                {
-                    line.flows.refresh(&account, occupied);
-                }
-                self.serve_some(&mut state, &cell, &mut after)
+                self.serve_some(&mut state, &cell, released_by.take(), &mut after)
             };
             after.wakers.into_iter().for_each(Waker::wake);
-            cells.extend(after.cells);
+            if !after.cells.is_empty() {
+                cells.extend(after.cells);
+            }
             if is_more {
                 cells.push(cell);
             }
@@ -63,10 +59,20 @@ impl Registry {
     }
 
     /// Serves one line until nobody fits, or many were served; true if there may be more.
-    fn serve_some(&self, state: &mut State, cell: &Arc<Cell>, after: &mut After) -> bool {
+    fn serve_some(
+        &self,
+        state: &mut State,
+        cell: &Arc<Cell>,
+        mut released_by: Option<AccountName>,
+        after: &mut After,
+    ) -> bool {
         let Some(policy) = state.policy.clone() else {
             return false;
         };
+        if self.is_renewing() {
+            // Those who were here first are on their way back; the last of them has every line served.
+            return false;
+        }
         let Some(limit) = policy.by_scope(cell.scope.id) else {
             // Those who wait here are told that it is gone by whoever put the new policy in force.
             return false;
@@ -82,6 +88,9 @@ impl Registry {
             let Some(line) = lines.get_mut(&cell.id) else {
                 return false;
             };
+            if let Some(account) = released_by.take() {
+                line.flows.refresh(&account, occupied);
+            }
             if line.is_hopeless(limit) {
                 return false;
             }
@@ -129,34 +138,39 @@ impl Registry {
         policy: &Policy,
         after: &mut After,
     ) -> bool {
-        let Stage::InLine(ask, ..) = &state.waiters[pick.id].stage else {
+        let State {
+            lines,
+            waiters,
+            arrivals,
+            latest,
+            ..
+        } = &mut *state;
+        let (Some(line), Stage::InLine(ask, ..)) =
+            (lines.get_mut(&cell.id), &waiters[pick.id].stage)
+        else {
             return false;
         };
-        let line = state.lines.get(&cell.id);
         let terms = Terms {
             ask: Some(ask),
             newest: Some(policy),
             served: Some(cell.id),
-            place: line.and_then(|line| line.flows.place(pick.flow)),
+            place: line.flows.place(pick.flow),
         };
-        let taken = self.try_take(&ask.policy, &ask.class, terms, state.time(ask.arrived));
+        let now = latest.map_or(ask.arrived, |latest| latest.max(ask.arrived));
+        let taken = self.try_take(&ask.policy, &ask.class, terms, now);
         if let Err(full) = &taken
             && full.cell.as_ref().is_some_and(|full| full.id == cell.id)
         {
             return false;
         }
-        let renewed = self.renewed_place(state, cell, pick);
-        if let Some(line) = state.lines.get_mut(&cell.id) {
-            if let Some(place) = line.flows.place_mut(pick.flow) {
-                place.learn(renewed, taken.as_ref().ok());
-            }
+        if let Some(place) = line.flows.place_mut(pick.flow) {
+            place.learn(self.renewed(place, cell, ask), taken.as_ref().ok());
             if taken.is_ok() {
-                state.arrivals += 1;
-                let known = line.flows.place(pick.flow);
-                if let Some(known) = known.and_then(|place| place.occupancy.as_ref()) {
-                    known.note_served(state.arrivals);
+                *arrivals += 1;
+                if let Some(known) = &place.occupancy {
+                    known.note_served(*arrivals);
                 }
-                line.flows.granted(pick, state.arrivals);
+                line.flows.granted(pick, *arrivals);
             }
         }
         let Some(Left { ask, .. }) = state.leave(pick.id) else {
@@ -164,7 +178,7 @@ impl Registry {
         };
         match taken {
             Ok(mut permit) => {
-                permit.story = tell(&ask, permit.story.take());
+                permit.story = tell(ask, permit.story.take());
                 state.end(pick.id, Turn::Admit(permit), after);
             }
             Err(full) => self.move_on(state, pick.id, ask, full, after),
@@ -173,22 +187,14 @@ impl Registry {
     }
 
     /// The count of what an account holds of a cell, if the one that its flow knows was removed while it held nothing.
-    fn renewed_place(&self, state: &State, cell: &Cell, pick: Pick) -> Option<Arc<Cell>> {
-        let line = state.lines.get(&cell.id)?;
-        let place = line.flows.place(pick.flow)?.occupancy.as_ref()?;
-        let Stage::InLine(ask, ..) = &state.waiters[pick.id].stage else {
-            return None;
-        };
-        let limit = ask.policy.by_scope(cell.scope.id)?;
-        place
-            .count
-            .is_dead()
-            .then(|| self.occupancy_cell(ask, limit))
-            .flatten()
+    fn renewed(&self, place: &Place, cell: &Cell, ask: &Ask) -> Option<Arc<Cell>> {
+        let is_gone = place.occupancy.as_ref()?.count.is_dead();
+        let limit = is_gone.then(|| ask.policy.by_scope(cell.scope.id))??;
+        self.occupancy_cell(ask, limit)
     }
 
     /// One whose turn it was is stopped by another limit: it waits on there, or tries what that limit says next.
-    fn move_on(
+    pub(super) fn move_on(
         &self,
         state: &mut State,
         key: usize,
@@ -232,105 +238,6 @@ impl Registry {
         };
         state.end(key, turn, after);
     }
-
-    /// Puts a policy in force for those who wait: a raised maximum is served at once; where limits have come or gone, all ask
-    /// anew.
-    pub fn apply(&self, policy: &Arc<Policy>) {
-        let mut state = self.room.lock();
-        let previous = state.policy.replace(Arc::clone(policy));
-        let is_same = previous.is_none_or(|previous| policy.has_same_shape(&previous));
-        if is_same {
-            let cells: Vec<_> = state
-                .lines
-                .values()
-                .map(|line| Arc::clone(&line.cell))
-                .collect();
-            drop(state);
-            cells.into_iter().for_each(|cell| self.serve(cell, None));
-            return;
-        }
-        drop(state);
-        self.end_all(
-            |ask| !Arc::ptr_eq(&ask.policy, policy),
-            |ask, _| Turn::Renew(ask),
-        );
-    }
-
-    /// Ends every wait with a refusal.
-    pub fn dismiss_all(&self, reason: Reason) {
-        let refused = |ask: Box<Ask>, scope| Turn::Reject(self.dismissal(&ask, scope, reason));
-        self.end_all(|_| true, refused);
-    }
-
-    /// Ends one wait with a refusal; false if it is over already.
-    pub fn dismiss(&self, ticket: Ticket, reason: Reason) -> bool {
-        let mut after = After::default();
-        let mut state = self.room.lock();
-        if !state.is(ticket) {
-            return false;
-        }
-        let Some(left) = state.leave(ticket.key) else {
-            return false;
-        };
-        let turn = Turn::Reject(self.dismissal(&left.ask, left.scope, reason));
-        state.end(ticket.key, turn, &mut after);
-        drop(state);
-        after.wakers.into_iter().for_each(Waker::wake);
-        left.cell
-            .into_iter()
-            .for_each(|cell| self.serve(cell, None));
-        true
-    }
-
-    /// Ends the waits of those that it is `for_whom`, a few at a time.
-    fn end_all(&self, for_whom: impl Fn(&Ask) -> bool, turn: impl Fn(Box<Ask>, u64) -> Turn) {
-        let tickets: Vec<_> = {
-            let state = self.room.lock();
-            let waiters = state.waiters.iter();
-            let concerned = waiters.filter(|(_, waiter)| waiter.stage.ask().is_some_and(&for_whom));
-            concerned
-                .map(|(key, waiter)| Ticket {
-                    key,
-                    number: waiter.number,
-                })
-                .collect()
-        };
-        for batch in tickets.chunks(GRANTS_MAX) {
-            let mut after = After::default();
-            let mut state = self.room.lock();
-            for &ticket in batch {
-                if state.is(ticket)
-                    && let Some(left) = state.leave(ticket.key)
-                {
-                    state.end(ticket.key, turn(left.ask, left.scope), &mut after);
-                    after.cells.extend(left.cell);
-                }
-            }
-            drop(state);
-            after.wakers.into_iter().for_each(Waker::wake);
-            after
-                .cells
-                .into_iter()
-                .for_each(|cell| self.serve(cell, None));
-        }
-    }
-
-    /// The refusal of a wait that was ended from outside.
-    fn dismissal(&self, ask: &Ask, scope: u64, reason: Reason) -> Box<Rejection> {
-        let limit = ask.policy.by_scope(scope);
-        let none = || Arc::from("-");
-        Box::new(Rejection {
-            reason,
-            limit: limit.map_or_else(none, |limit| Arc::clone(&limit.name)),
-            axis: limit.map_or_else(none, |limit| Arc::clone(&limit.axis)),
-            window: None,
-            status: 503,
-            max: limit.map_or(0, |limit| ask.max_of(limit, None)),
-            in_flight: limit.map_or(0, |limit| self.in_flight(&ask.policy, limit, &ask.class)),
-            account_in_flight: self.account_in_flight(&ask.policy, &ask.class),
-            drain_seconds: 0.0,
-        })
-    }
 }
 
 #[cfg(all(test, feature = "loom"))]
@@ -358,34 +265,14 @@ pub(super) mod loom_tests {
     }
 
     impl World {
-        fn new() -> Self {
+        pub(in crate::admission) fn new() -> Self {
             Self::with_early(0)
         }
 
         pub(in crate::admission) fn with_early(early: u32) -> Self {
-            let queue = Queue {
-                length: 10,
-                per_account: 10,
-                timeout: Duration::from_secs(1),
-                order: Order::OldestFirst,
-                early,
-            };
-            let mut limit = LimitSettings::new("whole", &[Dimension::Process], 1);
-            limit.ladder = Ladder::new(vec![Step::Queue(queue)], 503);
-            let settings = PolicySettings {
-                resources: vec![PolicyResource {
-                    name: "all".into(),
-                    upstream: UpstreamId(0),
-                    is_exempt: false,
-                }],
-                upstreams: vec!["api".into()],
-                groups: Vec::new(),
-                limits: vec![limit],
-                candidates: Vec::new(),
-            };
             Self {
                 registry: Registry::new(),
-                policy: Arc::new(Policy::new(settings, None)),
+                policy: Arc::new(Self::policy("whole", early)),
                 class: Class {
                     account: AccountName::new(b"acme").unwrap(),
                     resource: ResourceId(0),
@@ -400,6 +287,41 @@ pub(super) mod loom_tests {
                 },
                 now: Clock::manual().now(),
             }
+        }
+
+        /// Another limit takes the place of the one that there is.
+        pub(in crate::admission) fn change(&self) -> Arc<Policy> {
+            let policy = Arc::new(Self::policy("other", 0));
+            self.registry.apply(&policy);
+            policy
+        }
+
+        pub(in crate::admission) fn come_back(&self, ask: Box<Ask>, to: &Arc<Policy>) -> Decision {
+            self.registry.resume(ask.renewed(to, &self.class), self.now)
+        }
+
+        fn policy(name: &str, early: u32) -> Policy {
+            let queue = Queue {
+                length: 10,
+                per_account: 10,
+                timeout: Duration::from_secs(1),
+                order: Order::OldestFirst,
+                early,
+            };
+            let mut limit = LimitSettings::new(name, &[Dimension::Process], 1);
+            limit.ladder = Ladder::new(vec![Step::Queue(queue)], 503);
+            let settings = PolicySettings {
+                resources: vec![PolicyResource {
+                    name: "all".into(),
+                    upstream: UpstreamId(0),
+                    is_exempt: false,
+                }],
+                upstreams: vec!["api".into()],
+                groups: Vec::new(),
+                limits: vec![limit],
+                candidates: Vec::new(),
+            };
+            Policy::new(settings, None)
         }
 
         pub(in crate::admission) fn ask(&self) -> Decision {
@@ -437,6 +359,14 @@ pub(super) mod loom_tests {
 
     pub(in crate::admission) fn look(wait: &mut Wait) -> Poll<Turn> {
         Pin::new(wait).poll(&mut Context::from_waker(Waker::noop()))
+    }
+
+    pub(in crate::admission) fn is_served(wait: &mut Wait) -> Option<Permit> {
+        match look(wait) {
+            Poll::Ready(Turn::Admit(permit)) => Some(permit),
+            Poll::Pending => None,
+            other => panic!("{other:?}"),
+        }
     }
 
     // A34: a place that comes free as a wait is given up goes to one of them, and is never lost.

@@ -27,8 +27,12 @@ pub struct LimitUse {
     pub per: Vec<String>,
     /// What it does with what does not fit.
     pub mode: Mode,
-    /// The default maximum of a key.
+    /// What it counts; where time gives places back, what is in flight says little of how many are left.
+    pub counted: Counted,
+    /// The default maximum of a key; of a retry budget what an account may have in any case.
     pub max: u32,
+    /// Where it is a retry budget: how much of what an account has in flight its places are, in percent.
+    pub budget: Option<u32>,
     /// In flight over all keys.
     pub in_flight: u64,
     /// Requests that wait for a place, over all keys.
@@ -97,7 +101,9 @@ impl Limit {
             name: Arc::clone(&self.name),
             per: self.settings.per_names.clone(),
             mode: self.settings.mode,
+            counted: self.settings.counted,
             max: self.default_max(None, 0),
+            budget: self.retry_budget().map(|budget| budget.percent),
             in_flight: 0,
             queued: 0,
             keys: 0,

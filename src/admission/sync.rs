@@ -4,9 +4,9 @@
 //! on the standard library's and `parking_lot`'s. Never used outside `admission`.
 
 #[cfg(feature = "loom")]
-pub(super) use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+pub(super) use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 #[cfg(not(feature = "loom"))]
-pub(super) use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+pub(super) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 #[cfg(not(feature = "loom"))]
 pub(super) use parking_lot::Mutex;

@@ -4,6 +4,7 @@
 //! guards all of it, so that granting and abandoning are one change and cannot both happen; under it only cells and the
 //! registry's shards are touched, and nobody is woken. Never reads a clock: timeouts are the caller's to announce.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -74,14 +75,18 @@ pub(super) struct State {
     /// The maxima of the moment.
     pub(super) policy: Option<Arc<Policy>>,
     /// The latest instant that anybody brought: limits that time empties are asked by it.
-    latest: Option<Instant>,
+    pub(super) latest: Option<Instant>,
     pub(super) lines: HashMap<u64, Line, ahash::RandomState>,
     /// When lines before what time gives back are to be served.
     pub(super) agenda: Agenda,
     pub(super) waiters: Slab<Waiter>,
-    /// Those in lines and asleep.
+    /// Those in lines, asleep and in the hall.
     pub(super) len: usize,
     pub(super) arrivals: u64,
+    /// How many were told to ask anew and have not come back.
+    pub(super) renewing: usize,
+    /// Those who stand in the hall meanwhile, in the order of arrival.
+    pub(super) hall: BTreeMap<u64, usize>,
 }
 
 /// What a flow knows of its account's counts, so that serving it looks nothing up.
@@ -127,6 +132,8 @@ pub(super) enum Stage {
     InLine(Box<Ask>, u64, usize, u64),
     /// In a `slow` step.
     Asleep(Box<Ask>, Arc<Scope>),
+    /// In the hall, with its place in the order of arrival.
+    InHall(Box<Ask>, u64),
     /// In a box: a permit is large, and most of those in the room have none yet.
     Over(Box<Turn>),
     /// Between two of the others, while the lock is held.
@@ -136,6 +143,7 @@ pub(super) enum Stage {
 /// One that waits no longer.
 pub(super) struct Left {
     pub(super) ask: Box<Ask>,
+    /// Of no limit if it stood in the hall.
     pub(super) scope: u64,
     /// The cell that it stood at, if it was not asleep.
     pub(super) cell: Option<Arc<Cell>>,
@@ -144,7 +152,7 @@ pub(super) struct Left {
 impl Stage {
     pub(super) fn ask(&self) -> Option<&Ask> {
         match self {
-            Self::InLine(ask, ..) | Self::Asleep(ask, _) => Some(ask),
+            Self::InLine(ask, ..) | Self::Asleep(ask, _) | Self::InHall(ask, _) => Some(ask),
             Self::Over(_) | Self::Nowhere => None,
         }
     }
@@ -279,6 +287,15 @@ impl State {
                     cell: None,
                 })
             }
+            Stage::InHall(ask, serial) => {
+                self.len -= 1;
+                self.hall.remove(&serial);
+                Some(Left {
+                    ask,
+                    scope: 0,
+                    cell: None,
+                })
+            }
             other => {
                 waiter.stage = other;
                 None
@@ -289,7 +306,9 @@ impl State {
     pub(super) fn end(&mut self, key: usize, turn: Turn, after: &mut After) {
         if let Some(waiter) = self.waiters.get_mut(key) {
             waiter.stage = Stage::Over(Box::new(turn));
-            after.wakers.extend(waiter.waker.take());
+            if let Some(waker) = waiter.waker.take() {
+                after.wakers.push(waker);
+            }
         }
     }
 }
@@ -333,6 +352,23 @@ impl Wait {
         cell.into_iter()
             .for_each(|cell| self.registry.serve(cell, None));
         turn.unwrap_or_else(|| unreachable!("a wait ends once, and gives something"))
+    }
+
+    /// How it has ended, if it has and its owner has nothing to do for it.
+    pub(super) fn decided(&mut self) -> Option<Turn> {
+        let mut state = self.registry.room.lock();
+        let waiter = state.waiters.get(self.ticket.key)?;
+        let Stage::Over(turn) = &waiter.stage else {
+            return None;
+        };
+        if matches!(**turn, Turn::Renew(_)) {
+            return None;
+        }
+        self.is_over = true;
+        match state.waiters.remove(self.ticket.key).stage {
+            Stage::Over(turn) => Some(*turn),
+            _ => None,
+        }
     }
 
     /// Takes the waiter out of the room, with how it ended.

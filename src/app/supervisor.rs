@@ -47,10 +47,6 @@ impl BackgroundService for Supervisor {
             let now = gate.clock.now();
             gate.registry.serve_risen(policy.adapt(now));
             gate.registry.sweep(now);
-            let expired = gate.leases.expire(now);
-            if expired > 0 {
-                tracing::warn!(expired, "leases expired that nobody released");
-            }
             policy.turn_rates(now.saturating_duration_since(turned));
             turned = now;
             if tick.is_multiple_of(admin::STEP_SECONDS) {

@@ -214,7 +214,7 @@ impl Gate {
             current: ArcSwap::from_pointee(first),
             registry: Registry::new(),
             live: Arc::default(),
-            leases: Leases::default(),
+            leases: Leases::new(clock.now()),
             stats: GateStats::default(),
             resources,
             log: AccessLog::default(),
@@ -236,8 +236,9 @@ impl Gate {
     pub fn apply(&self, generation: Generation) {
         let policy = Arc::clone(&generation.policy);
         policy.follow_endpoints(|of| generation.healthy_endpoints(of));
-        self.current.store(Arc::new(generation));
-        self.registry.apply(&policy);
+        let generation = Arc::new(generation);
+        self.registry
+            .apply_with(&policy, || self.current.store(generation));
     }
 
     /// This thread's reference to the generation in force.

@@ -67,10 +67,10 @@ async fn each_candidate_tells_what_it_would_have_done_and_to_whom() {
     let gate = sidecar(YAML).before(&origin).start().await;
     let clients = hold(&gate, &origin, &ACCOUNTS).await;
     let account = json!({
-        "name": "account", "per": ["account"], "max": 1, "in_flight": 3, "keys": 3, "admitted": 3, "rejected": 3,
+        "name": "account", "per": ["account"], "count": "in_flight", "max": 1, "in_flight": 3, "keys": 3, "admitted": 3, "rejected": 3,
     });
     let whole = json!({
-        "name": "whole", "per": [], "max": 3, "in_flight": 3, "keys": 1, "admitted": 3, "rejected": 1,
+        "name": "whole", "per": [], "count": "in_flight", "max": 3, "in_flight": 3, "keys": 1, "admitted": 3, "rejected": 1,
     });
     let wanted = json!({
         "name": "tighter", "admitted": 3, "rejected": 4, "limits": [account, whole],

@@ -89,6 +89,13 @@ async fn retries_go_last_and_keep_to_their_budget() {
     let over = client::get(&gate.address, "/", &again("b")).await;
     assert_eq!(over.status, 429);
     assert_eq!(over.json()["limit"], "retries");
+    let seen = gate.limit("retries").await;
+    let told = ["count", "budget", "max"].map(|field| seen[field].clone());
+    assert_eq!(
+        told,
+        ["in_flight".into(), 0.into(), Value::from(1)],
+        "{seen}"
+    );
     origin.open();
     assert_eq!(retry.response().await.status, 200);
     gate.until_idle().await;
@@ -107,6 +114,9 @@ async fn a_learned_cost_follows_real_hold_times() {
     origin.until_in_flight(1).await;
     let status = gate.get_admin("/v1/status").await;
     assert_eq!(cost(&status), 1, "nothing was learned");
+    let limit = &status["limits"][0];
+    assert_eq!(limit["count"], serde_json::json!({ "starts_per": "1h" }));
+    assert_eq!((&limit["max"], &limit["in_flight"]), (&6.into(), &0.into()));
     // It holds its place for many times the unit.
     tokio::time::sleep(Duration::from_millis(20)).await;
     origin.open();

@@ -56,7 +56,7 @@ const MAY_IMPORT: [(&str, &[&str]); 14] = [
         &["classify", "admission", "telemetry", "clock", "head"],
     ),
     ("classify", &["admission", "clock", "head"]),
-    ("admission", &["clock"]),
+    ("admission", &["clock", "wheel"]),
     // An address is what both are configured with, and says nothing about forwarding.
     (
         "admin",

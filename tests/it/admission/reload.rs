@@ -5,13 +5,16 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 
 use arc_swap::ArcSwap;
+use fastrand::Rng;
 use tidegate::admission::{
-    Class, Decision, Dimension, LimitSettings, Policy, Reason, Registry, Step,
+    Ask, Class, Decision, Dimension, LimitSettings, Permit, Policy, Reason, Registry, Step, Turn,
+    Wait,
 };
 use tidegate::clock::Clock;
 
-use super::waiting::{queue, with};
-use super::{CALLS, JOBS, MESSAGES, World, account, class, limit, only, settings};
+use super::simulation::Seed;
+use super::waiting::{queue, served, with};
+use super::{CALLS, JOBS, MESSAGES, World, account, class, limit, look, only, seeds, settings};
 
 fn per_account(max: u32) -> LimitSettings {
     limit("account", &[Dimension::Account], max)
@@ -242,4 +245,182 @@ fn a_lowered_maximum_holds_for_those_who_came_before_it() {
     drop(held.pop());
     assert_eq!(world.in_flight("whole", &acme), 1, "as many as may be now");
     assert_eq!(world.give_up(wait).reason, Reason::QueueTimeout);
+}
+
+/// Two limits by turns, so that those who wait for one ask anew under the other, with so many places.
+fn changed(round: usize, max: u32) -> LimitSettings {
+    let name = ["one", "other"][round % 2];
+    with(limit(name, &[], max), &[Step::Queue(queue(1_000))])
+}
+
+#[track_caller]
+fn told(wait: &mut Wait) -> Box<Ask> {
+    match look(wait) {
+        Some(Turn::Renew(ask)) => ask,
+        other => panic!("not asked anew: {other:?}"),
+    }
+}
+
+// A11, G2: where limits have come or gone, places go to those who waited, in their order, whoever comes back first; a newcomer of that
+// moment stands behind them, though places are free.
+#[test]
+fn no_newcomer_overtakes_those_who_ask_anew() {
+    let mut world = World::new(&[changed(0, 1)]);
+    let of = |name| class(name, CALLS);
+    let held = world.admit(&of("z"));
+    let mut waits = ["a", "b", "c"].map(|name| world.wait(&of(name)));
+    world.reload(&[changed(1, 2)]);
+    let mut newcomer = world.wait(&of("n"));
+    assert_eq!(
+        world.in_flight("other", &of("n")),
+        0,
+        "nothing is left of it"
+    );
+    let mut back: Vec<_> = waits
+        .iter_mut()
+        .zip(["a", "b", "c"])
+        .map(|(wait, name)| (told(wait).renewed(&world.policy, &of(name)), name))
+        .collect();
+    let mut resumed = Vec::new();
+    while let Some((ask, name)) = back.pop() {
+        assert!(look(&mut newcomer).is_none());
+        resumed.push((name, world.registry.resume(ask, world.clock.now())));
+    }
+    let mut permits = Vec::new();
+    for (name, decision) in resumed.into_iter().rev() {
+        match (name, decision) {
+            ("a", Decision::Admit(permit)) => permits.push(permit),
+            ("b", Decision::Wait(mut wait)) => permits.push(served(&mut wait)),
+            ("c", Decision::Wait(wait)) => waits[2] = wait,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(look(&mut waits[2]).is_none() && look(&mut newcomer).is_none());
+    drop(permits.pop());
+    permits.push(served(&mut waits[2]));
+    assert!(look(&mut newcomer).is_none());
+    drop(permits);
+    drop((served(&mut newcomer), held));
+    world.assert_empty();
+}
+
+// A11: nobody is held up for one who left meanwhile, nor where no limit lets anybody wait.
+#[test]
+fn who_leaves_while_he_is_to_ask_anew_holds_nobody_up() {
+    let mut world = World::new(&[changed(0, 1)]);
+    let of = |name| class(name, CALLS);
+    let held = world.admit(&of("z"));
+    let mut waits = ["a", "b"].map(|name| world.wait(&of(name))).into_iter();
+    let narrow = only(limit("jobs", &[], 1), &[JOBS]);
+    let wide = with(
+        only(limit("other", &[], 1), &[CALLS]),
+        &[Step::Queue(queue(100))],
+    );
+    world.reload(&[wide, narrow]);
+    drop(world.admit(&class("n", JOBS)));
+    let mut newcomer = world.wait(&of("n"));
+    drop(waits.next());
+    assert!(look(&mut newcomer).is_none());
+    // It is refused when it is classified anew.
+    drop(told(&mut waits.next().expect("the second")));
+    drop((served(&mut newcomer), held));
+    world.assert_empty();
+}
+
+/// Requests of one account, numbered as they came.
+struct Numbered {
+    world: World,
+    acme: Class,
+    held: Vec<Permit>,
+    waiting: Vec<(usize, Wait)>,
+    /// They were told to ask anew.
+    told: Vec<(usize, Box<Ask>)>,
+    came: usize,
+    /// The last that got its places.
+    last: usize,
+}
+
+impl Numbered {
+    fn arrive(&mut self) {
+        self.came += 1;
+        let decision = self.world.acquire(&self.acme);
+        self.note(self.came, decision);
+    }
+
+    fn come_back(&mut self, at: usize) {
+        let (number, ask) = self.told.swap_remove(at);
+        let ask = ask.renewed(&self.world.policy, &self.acme);
+        let decision = self.world.registry.resume(ask, self.world.clock.now());
+        self.note(number, decision);
+    }
+
+    /// Whoever got its places came after all that got theirs before.
+    fn note(&mut self, number: usize, decision: Decision) {
+        let mut admitted = Vec::new();
+        match decision {
+            Decision::Admit(permit) => admitted.push((number, permit)),
+            Decision::Wait(wait) => self.waiting.push((number, wait)),
+            Decision::Reject(rejection) => panic!("{rejection:?}"),
+        }
+        self.look(admitted);
+    }
+
+    fn look(&mut self, mut admitted: Vec<(usize, Permit)>) {
+        for (number, mut wait) in std::mem::take(&mut self.waiting) {
+            match look(&mut wait) {
+                Some(Turn::Admit(permit)) => admitted.push((number, permit)),
+                Some(Turn::Renew(ask)) => self.told.push((number, ask)),
+                None => self.waiting.push((number, wait)),
+                other => panic!("{other:?}"),
+            }
+        }
+        admitted.sort_by_key(|(number, _)| *number);
+        for (number, permit) in admitted {
+            assert!(number > self.last, "{number} after {}", self.last);
+            self.last = number;
+            self.held.push(permit);
+        }
+    }
+}
+
+// A11, A34, G2: over any mix of arrivals, departures, ends and changes of the limits, requests get their places in the order in which
+// they came, whoever comes back first, and nobody is forgotten.
+#[test]
+fn requests_keep_their_order_through_changes_of_the_limits() {
+    for seed in seeds(200) {
+        let seed = Seed(seed);
+        let mut random = Rng::with_seed(seed.0);
+        let mut of = Numbered {
+            world: World::new(&[changed(0, 2)]),
+            acme: class("acme", CALLS),
+            held: Vec::new(),
+            waiting: Vec::new(),
+            told: Vec::new(),
+            came: 0,
+            last: 0,
+        };
+        for round in 1..400 {
+            match random.u32(..20) {
+                0 => drop(of.world.reload(&[changed(round, random.u32(1..5))])),
+                1..8 => of.arrive(),
+                8 | 9 if !of.waiting.is_empty() => {
+                    drop(of.waiting.swap_remove(random.usize(..of.waiting.len())));
+                }
+                10..14 if !of.held.is_empty() => {
+                    drop(of.held.swap_remove(random.usize(..of.held.len())));
+                }
+                _ if !of.told.is_empty() => of.come_back(random.usize(..of.told.len())),
+                _ => {}
+            }
+            of.look(Vec::new());
+        }
+        while !(of.held.is_empty() && of.waiting.is_empty() && of.told.is_empty()) {
+            of.held.clear();
+            (0..of.told.len()).for_each(|_| of.come_back(0));
+            of.look(Vec::new());
+            let is_forgotten = of.held.is_empty() && !of.waiting.is_empty();
+            assert!(!is_forgotten, "somebody was forgotten");
+        }
+        of.world.assert_empty();
+    }
 }
