@@ -39,9 +39,10 @@ pub(super) struct State {
 }
 
 impl State {
-    /// Ends the subscriptions of bearers.
-    pub(super) fn end_bearers(&mut self) {
-        self.subscriptions.end_bearers(&self.contacts);
+    /// Says whether bearers may subscribe; if not, those who have are ended.
+    pub(super) fn admit_bearers(&mut self, are_admitted: bool) {
+        self.subscriptions
+            .admit_bearers(are_admitted, &self.contacts);
     }
 
     /// Notes that a viewer is answered, and tells whether it was before.

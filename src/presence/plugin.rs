@@ -24,7 +24,7 @@ use super::settings::{ApiAccess, Settings};
 use super::signal::pace::Pace;
 use super::signal::sockets::{Line, Sockets, TICK};
 use super::subscription::form::message;
-use super::token::Verifier;
+use super::token::{TokenFault, Verifier};
 use crate::admission::{Permit, Rejection};
 use crate::clock::Clock;
 use crate::proxy::plugin::{Boxed, Plugin, Request, Response};
@@ -58,6 +58,18 @@ pub(super) struct Live {
     pub(super) verifier: Verifier,
     /// In the order of the settings'.
     pub(super) accounts: Vec<Arc<Account>>,
+}
+
+impl Live {
+    /// Refuses credentials that were good when they were verified, if a reload has taken their key or their account away since.
+    ///
+    /// A reload puts its settings in force first and then ends what it finds that they do not allow. So whoever makes something
+    /// that a reload would end asks this afterwards, or under the lock under which the reload looks: one of the two sees the other.
+    pub(super) fn check_key(&self, account: &Arc<Account>, key: &str) -> Result<(), TokenFault> {
+        let mut known = self.accounts.iter().zip(&self.settings.accounts);
+        let counts = known.any(|(known, of)| Arc::ptr_eq(known, account) && of.has_key(key));
+        counts.then_some(()).ok_or(TokenFault::Issuer)
+    }
 }
 
 /// The plugin.
@@ -155,6 +167,9 @@ impl Presence {
             settings,
             accounts,
         };
+        let live = Arc::new(live);
+        // First of all: see `Live::check_key`.
+        self.live.store(Arc::clone(&live));
         let settings = &live.settings;
         for (account, of) in live.accounts.iter().zip(&settings.accounts) {
             let is_there = |key: &str| of.has_key(key);
@@ -164,9 +179,7 @@ impl Presence {
                 let registry = &mut state.registry;
                 registry.configure(rules, settings.grace, devices, at);
                 let ended = registry.revoke(is_there, at);
-                if of.api == ApiAccess::Internal {
-                    state.end_bearers();
-                }
+                state.admit_bearers(of.api == ApiAccess::Tokens);
                 ended
             });
             self.cut(ended);
@@ -184,9 +197,7 @@ impl Presence {
             self.roads.end_all();
         }
         drop(self.all_accounts());
-        let live = Arc::new(live);
         self.webhooks.follow(&live);
-        self.live.store(Arc::clone(&live));
         // Those that have no session: streams, and sockets that only watch.
         let by_sid: HashMap<_, _> = live
             .settings

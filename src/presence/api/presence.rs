@@ -160,8 +160,11 @@ fn reported(call: &Call, target: &Target, report: Report) -> Result<Response, Fa
     };
     let names = (&target.identity, &target.device, &target.app);
     let changed = call.account.with(|state| {
+        // What a key has signed is ended under this lock when the key goes.
+        call.presence.live().check_key(&call.account, &call.key)?;
         let registry = &mut state.registry;
-        registry.put(names, report, target.ttl, token, target.source, at)
+        let put = registry.put(names, report, target.ttl, token, target.source, at);
+        put.map_err(Fault::from)
     })?;
     Ok(shown(call, &target.identity, changed))
 }

@@ -103,8 +103,7 @@ impl Talk {
             resume: None,
             next_resume: None,
         };
-        let connected =
-            account.with(|state| state.registry.connect(&grant.identity, arrival, at))?;
+        let connected = self.connect(&account, &grant, arrival, at)?;
         self.replace(connected.replaced);
         let login = self.known()?;
         login.session = Some(connected.session);

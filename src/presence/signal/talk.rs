@@ -16,7 +16,7 @@ use crate::presence::call::board::Heard;
 use crate::presence::fault::Fault;
 use crate::presence::name::Name;
 use crate::presence::plugin::Presence;
-use crate::presence::registry::arrival::TokenEnd;
+use crate::presence::registry::arrival::{Arrival, Connected, TokenEnd};
 use crate::presence::registry::session::{Moment, SessionRef, Source};
 use crate::presence::subscription::form::message;
 use crate::presence::subscription::outbox::Close;
@@ -204,7 +204,7 @@ impl Talk {
                 Fault::too_many("this account has as many sockets open as may be")
             })?;
             self.login = Some(Login {
-                account,
+                account: Arc::clone(&account),
                 grant: Arc::clone(&grant),
                 session: None,
                 subscriptions: Vec::new(),
@@ -213,7 +213,30 @@ impl Talk {
         }
         let sid = &live.settings.accounts[grant.account].sid;
         self.line.know(Some(end.at), sid, &grant.issuer);
+        // A reload that came to its end before this line was known by its key has not ended it.
+        let live = self.presence.live();
+        if let Err(fault) = live.check_key(&account, &grant.issuer) {
+            self.line.end_token();
+            return Err(fault.into());
+        }
         Ok(grant)
+    }
+
+    /// Registers a device.
+    pub(in crate::presence) fn connect(
+        &self,
+        account: &Arc<Account>,
+        grant: &Grant,
+        arrival: Arrival,
+        at: Moment,
+    ) -> Result<Connected, Fault> {
+        account.with(|state| {
+            // What a key has signed is ended under this lock when the key goes.
+            let live = self.presence.live();
+            live.check_key(account, &grant.issuer)?;
+            let connected = state.registry.connect(&grant.identity, arrival, at);
+            connected.map_err(Fault::from)
+        })
     }
 
     /// When a token stops counting.

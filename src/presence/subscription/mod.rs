@@ -72,6 +72,8 @@ pub(in crate::presence) enum SubscribeFault {
     TooManyPresent,
     #[error("this account watches as many identities as may be; end some subscriptions")]
     AccountFull,
+    #[error("presence of this account is read with account keys only")]
+    Internal,
 }
 
 /// The watchers of one account.
@@ -84,6 +86,8 @@ pub(in crate::presence) struct Subscriptions {
     dirty: Vec<usize>,
     /// Names in all of `by_identity`.
     watched: usize,
+    /// Only account keys may subscribe (B35).
+    is_internal: bool,
 }
 
 impl Subscriptions {
@@ -103,6 +107,9 @@ impl Subscriptions {
         wanted: Wanted,
         with_devices: bool,
     ) -> Result<(usize, Utf8Bytes), SubscribeFault> {
+        if self.is_internal && matches!(viewer, Viewer::Bearer(_)) {
+            return Err(SubscribeFault::Internal);
+        }
         match &wanted {
             Wanted::Identities(names) if names.len() > WANTED_MAX => {
                 return Err(SubscribeFault::TooMany);
@@ -153,8 +160,15 @@ impl Subscriptions {
         }
     }
 
-    /// Bearers may not watch any more (B35): streams end, sockets are told and stay.
-    pub(in crate::presence) fn end_bearers(&mut self, contacts: &Contacts) {
+    /// Says whether bearers may watch (B35). Where they may not any more, streams end, and sockets are told and stay.
+    pub(in crate::presence) fn admit_bearers(&mut self, are_admitted: bool, contacts: &Contacts) {
+        self.is_internal = !are_admitted;
+        if self.is_internal {
+            self.end_bearers(contacts);
+        }
+    }
+
+    fn end_bearers(&mut self, contacts: &Contacts) {
         let bearers = self.watchers.iter();
         let bearers = bearers.filter(|(_, of)| matches!(of.viewer, Viewer::Bearer(_)));
         let bearers: Vec<_> = bearers.map(|(number, _)| number).collect();
