@@ -247,7 +247,8 @@ impl Presence {
     pub fn tick(&self) {
         let live = self.live();
         let at = Moment::of(&self.clock);
-        self.sockets.tick(at.now, live.settings.heartbeat, farewell);
+        let (heartbeat, max) = (live.settings.heartbeat, live.settings.max_sockets);
+        self.sockets.tick(at.now, heartbeat, max, farewell);
         for account in &live.accounts {
             let ended = account.with(|state| state.registry.expire(at));
             self.cut(ended);

@@ -113,38 +113,14 @@ impl<T: std::fmt::Debug + Send + Sync + 'static> Stream for Events<T> {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::time::Duration;
 
     use http::HeaderMap;
 
     use super::*;
     use crate::clock::Clock;
-    use crate::presence::name::Name;
     use crate::presence::plugin::Presence;
-    use crate::presence::settings::{
-        AccountSettings, ApiAccess, KeySettings, SecretText, Settings,
-    };
-    use crate::presence::token::Draft;
-
-    const KEY: &str = "SK0123456789abcdef0123456789abcdef";
-
-    fn settings() -> Settings {
-        let account = AccountSettings {
-            sid: "AC0123456789abcdef0123456789abcdef".into(),
-            auth_tokens: vec![SecretText("an auth token of thirty-two bytes".into())],
-            keys: vec![KeySettings {
-                id: KEY.into(),
-                secrets: vec![SecretText("a secret of thirty-two bytes or more".into())],
-            }],
-            webhooks: Vec::new(),
-            api: ApiAccess::Tokens,
-            ..AccountSettings::default()
-        };
-        Settings {
-            accounts: vec![account],
-            ..Settings::default()
-        }
-    }
+    use crate::presence::settings::{ApiAccess, Settings};
+    use crate::presence::testing::{KEY, settings, token};
 
     /// Three configurations under which Alice's token opens no stream, and what it is told.
     fn revoking() -> [(Settings, StatusCode); 3] {
@@ -161,17 +137,8 @@ mod tests {
 
     /// Alice's request for a stream, as far as her token, which was good.
     fn asked(presence: &Arc<Presence>) -> Call {
-        let draft = Draft {
-            identity: Name::new("alice").unwrap(),
-            account: None,
-            may_receive: true,
-            application: None,
-            presence: None,
-            ttl: Duration::from_hours(1),
-            is_capability: false,
-        };
         let (live, now) = (presence.live(), presence.clock.unix_time());
-        let token = draft.sign(&settings(), now).unwrap();
+        let token = token("alice", &presence.clock);
         let grant = live.verifier.verify(&token, now).unwrap();
         Call {
             presence: Arc::clone(presence),

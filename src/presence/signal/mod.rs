@@ -7,6 +7,8 @@
 pub(in crate::presence) mod calls;
 pub(in crate::presence) mod frame;
 #[cfg(test)]
+mod herd;
+#[cfg(test)]
 mod hostile;
 pub(in crate::presence) mod pace;
 pub(in crate::presence) mod page;

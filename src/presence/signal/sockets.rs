@@ -30,6 +30,11 @@ const FAREWELL: Duration = Duration::from_secs(2);
 const DOUBT: Duration = Duration::from_secs(14);
 /// A socket must say who it is within so long.
 const FIRST_WORD: Duration = Duration::from_secs(5);
+/// One whose token was refused may show another within so long. The voice SDK waits on an open socket until its page brings a new
+/// token, and comes back 0.1 s after one was closed, with the token that it has.
+const SECOND_WORD: Duration = Duration::from_mins(1);
+/// So many of the sockets that may be open may be such: one in ten. Others have the time of a first word only.
+const STRANGERS: usize = 10;
 
 /// One connection, for those who write to it.
 #[derive(Debug)]
@@ -41,6 +46,10 @@ pub(in crate::presence) struct Line {
     /// Milliseconds after `opened` at which something was last heard.
     heard: AtomicU64,
     is_known: AtomicBool,
+    /// The client has shown a token that was refused.
+    has_tried: AtomicBool,
+    /// Its place among those that may show another.
+    stranger: Mutex<Option<Stranger>>,
     /// Milliseconds after `opened` at which its token ends.
     token_end: AtomicU64,
     /// The sid of the account, and the key that the client showed or that signed its token.
@@ -66,6 +75,12 @@ impl Line {
         self.token_end.store(end, Ordering::Relaxed);
         self.has_outlived.store(false, Ordering::Relaxed);
         self.is_known.store(true, Ordering::Relaxed);
+        *self.stranger.lock() = None;
+    }
+
+    /// The client has shown a token that says nothing.
+    pub(in crate::presence) fn refuse(&self) {
+        self.has_tried.store(true, Ordering::Relaxed);
     }
 
     /// Whether it was not heard for about as long as makes it lost.
@@ -92,13 +107,29 @@ impl Line {
         }
     }
 
+    /// Whether a client that is not known yet may show another token.
+    fn may_try_again(&self, now: Instant, strangers: &Strangers) -> bool {
+        if !self.has_tried.load(Ordering::Relaxed) || self.opened + SECOND_WORD <= now {
+            return false;
+        }
+        let mut stranger = self.stranger.lock();
+        // Whoever becomes known gives its place back after it has said so.
+        if self.is_known.load(Ordering::Relaxed) {
+            return true;
+        }
+        if stranger.is_none() {
+            *stranger = strangers.one_more();
+        }
+        stranger.is_some()
+    }
+
     fn ms(&self, at: Instant) -> u64 {
         let since = at.saturating_duration_since(self.opened);
         u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
     }
 
     /// Does what is due, and says when to look again; `None` once it is over.
-    fn look(&self, now: Instant, heartbeat: Duration) -> Option<Instant> {
+    fn look(&self, now: Instant, heartbeat: Duration, strangers: &Strangers) -> Option<Instant> {
         let since = |ms: &AtomicU64| {
             let ms = ms.load(Ordering::Relaxed);
             self.opened.checked_add(Duration::from_millis(ms))
@@ -114,7 +145,8 @@ impl Line {
             return Some(now + FAREWELL);
         }
         if self.form == Form::Socket {
-            if !self.is_known.load(Ordering::Relaxed) && self.opened + FIRST_WORD <= now {
+            let is_known = self.is_known.load(Ordering::Relaxed);
+            if !is_known && self.opened + FIRST_WORD <= now && !self.may_try_again(now, strangers) {
                 self.outbox.cut(Close::POLICY);
                 return None;
             }
@@ -134,6 +166,31 @@ impl Line {
     }
 }
 
+/// How many clients are waited for that have shown a token which was refused, and how many may be.
+#[derive(Debug)]
+struct Strangers {
+    count: Arc<AtomicUsize>,
+    max: usize,
+}
+
+/// One of them; not counted any more once dropped.
+#[derive(Debug)]
+struct Stranger(Arc<AtomicUsize>);
+
+impl Drop for Stranger {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Strangers {
+    fn one_more(&self) -> Option<Stranger> {
+        let was = self.count.fetch_add(1, Ordering::Relaxed);
+        let stranger = Stranger(Arc::clone(&self.count));
+        (was < self.max).then_some(stranger)
+    }
+}
+
 /// All connections.
 #[derive(Debug)]
 pub(in crate::presence) struct Sockets {
@@ -141,6 +198,7 @@ pub(in crate::presence) struct Sockets {
     wheel: Mutex<Wheel<SocketId>>,
     next: AtomicU64,
     open: AtomicUsize,
+    strangers: Arc<AtomicUsize>,
     /// Those that are still to be closed before the gate goes down, and how many at each tick.
     leaving: Mutex<Option<(Vec<SocketId>, usize)>>,
 }
@@ -166,6 +224,7 @@ impl Sockets {
             wheel: Mutex::new(Wheel::new(now, TICK, SLOTS)),
             next: AtomicU64::new(1),
             open: AtomicUsize::new(0),
+            strangers: Arc::default(),
             leaving: Mutex::new(None),
         }
     }
@@ -200,6 +259,8 @@ impl Sockets {
             opened: now,
             heard: AtomicU64::new(0),
             is_known: AtomicBool::new(false),
+            has_tried: AtomicBool::new(false),
+            stranger: Mutex::default(),
             token_end: AtomicU64::new(u64::MAX),
             key: Mutex::default(),
             legs: Mutex::default(),
@@ -224,17 +285,22 @@ impl Sockets {
         self.lines.lock().get(&id).cloned()
     }
 
-    /// Does what is due on all of them; `farewell` is said to those that are sent away because the gate goes down.
+    /// Does what is due on all of them, of whom there may be `max`; `farewell` is said to those that are sent away because the gate goes down.
     pub(in crate::presence) fn tick(
         &self,
         now: Instant,
         heartbeat: Duration,
+        max: usize,
         farewell: impl Fn(&Line),
     ) {
+        let strangers = Strangers {
+            count: Arc::clone(&self.strangers),
+            max: max / STRANGERS,
+        };
         let due = self.wheel.lock().due(now);
         let next: Vec<_> = due
             .into_iter()
-            .filter_map(|id| Some((self.find(id)?.look(now, heartbeat)?, id)))
+            .filter_map(|id| Some((self.find(id)?.look(now, heartbeat, &strangers)?, id)))
             .collect();
         let mut wheel = self.wheel.lock();
         for (at, id) in next {
@@ -356,5 +422,77 @@ impl Line {
     /// Whether it is a socket, to which our own messages may be written.
     pub(in crate::presence) fn is_socket(&self) -> bool {
         self.form == Form::Socket
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+    use crate::presence::plugin::Presence;
+    use crate::presence::settings::Settings;
+    use crate::presence::testing::{Client, settings, token};
+
+    /// Lets so many seconds pass, in which the clients echo what comes.
+    fn pass(seconds: u32, presence: &Presence, clock: &Clock, clients: &mut [Client]) {
+        for _ in 0..seconds * 10 {
+            clock.advance(TICK);
+            presence.tick();
+            for client in clients.iter_mut() {
+                client.talk.hear("\n");
+            }
+        }
+    }
+
+    // B1: the SDK stays on its socket when its token was refused, and says `listen` again with what its page brings.
+    #[test]
+    fn who_shows_a_bad_token_may_show_another_on_the_same_socket_for_a_minute() {
+        let clock = Clock::manual();
+        let presence = Presence::new(clock.clone());
+        presence.configure(settings());
+        let mut clients: Vec<_> = (0..2)
+            .map(|kind| Client::open(&presence, kind, None))
+            .collect();
+        for client in &mut clients {
+            client.say("listen", &json!({ "token": "no.token.at-all" }));
+            assert_eq!(client.told().0[0]["payload"]["error"]["code"], 31_204);
+        }
+        pass(50, &presence, &clock, &mut clients);
+        assert!(clients.iter().all(|client| client.told().1.is_none()));
+        clients[0].say("listen", &json!({ "token": token("alice", &clock) }));
+        assert_eq!(clients[0].told().0[0]["type"], "connected");
+        pass(60, &presence, &clock, &mut clients);
+        assert_eq!(clients[0].told().1, None);
+        assert_eq!(clients[1].told().1, Some(Close::POLICY));
+    }
+
+    // Sockets are bounded, and most of them are for those who are known.
+    #[test]
+    fn a_tenth_of_the_sockets_at_most_wait_for_a_better_token() {
+        let clock = Clock::manual();
+        let presence = Presence::new(clock.clone());
+        presence.configure(Settings {
+            max_sockets: 20,
+            ..settings()
+        });
+        let refused = |kind| {
+            let mut client = Client::open(&presence, kind, None);
+            client.say("listen", &json!({ "token": "no.token.at-all" }));
+            client
+        };
+        let open = |clients: &[Client]| {
+            let open = clients.iter().filter(|client| client.told().1.is_none());
+            open.count()
+        };
+        let mut clients: Vec<_> = (0..5).map(refused).collect();
+        pass(6, &presence, &clock, &mut clients);
+        clients.retain(|client| client.told().1.is_none());
+        assert_eq!(clients.len(), 2);
+        // One becomes known and the other leaves: their places are free.
+        clients[0].say("listen", &json!({ "token": token("alice", &clock) }));
+        clients.truncate(1);
+        clients.extend((5..10).map(refused));
+        pass(6, &presence, &clock, &mut clients);
+        assert_eq!(open(&clients), 3);
     }
 }

@@ -170,7 +170,8 @@ impl Talk {
     pub(in crate::presence) fn log_in(&mut self, token: &str) -> Result<Arc<Grant>, Fault> {
         let live = self.presence.live();
         let unix_time = self.presence.clock.unix_time();
-        let grant = Arc::new(live.verifier.verify(token, unix_time)?);
+        let verified = live.verifier.verify(token, unix_time);
+        let grant = Arc::new(verified.inspect_err(|_| self.line.refuse())?);
         let account = Arc::clone(&live.accounts[grant.account]);
         let at = Moment::of(&self.presence.clock);
         let end = self.token_end(&grant, at);
