@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use super::api::ask::Answered;
@@ -63,6 +64,8 @@ pub(super) struct Account {
     /// Messages on their way.
     messages: AtomicUsize,
     stats: Arc<PresenceStats>,
+    /// Told when a watcher is to hear of something before the next tick.
+    soon: Arc<Notify>,
 }
 
 /// One open socket or event stream of an account; not counted any more once dropped.
@@ -102,6 +105,7 @@ impl Account {
         settings: &Settings,
         at: Moment,
         stats: Arc<PresenceStats>,
+        soon: Arc<Notify>,
     ) -> Self {
         // Microseconds of the wall clock: greater than what an earlier process ended with, unless it made a change a microsecond.
         let version = at.unix_ms.saturating_mul(1_000);
@@ -120,6 +124,7 @@ impl Account {
             open: AtomicUsize::new(0),
             messages: AtomicUsize::new(0),
             stats,
+            soon,
         }
     }
 
@@ -136,7 +141,11 @@ impl Account {
         for identity in state.registry.take_arrived() {
             state.dialling.nudge(&identity);
         }
+        let has_soon = state.subscriptions.has_soon();
         drop(state);
+        if has_soon {
+            self.soon.notify_one();
+        }
         if !touched.is_empty() {
             self.stats.count_changes(touched.len(), naive);
         }
@@ -205,8 +214,18 @@ impl Account {
         subscriptions.list_changed(owner, list, before, contacts);
     }
 
-    /// Tells what changed since the last time, to each watcher in one message.
+    /// A tick: tells what changed since the last one, to each watcher in one message.
     pub(super) fn flush(&self) {
+        self.state.lock().subscriptions.tick();
+        self.tell(true);
+    }
+
+    /// Tells the same to those who were told nothing for a while.
+    pub(super) fn flush_soon(&self) {
+        self.tell(false);
+    }
+
+    fn tell(&self, is_tick: bool) {
         let mut left = usize::MAX;
         while left > 0 {
             let mut state = self.state.lock();
@@ -217,7 +236,8 @@ impl Account {
                 ..
             } = &mut *state;
             left = left.min(subscriptions.len());
-            let (looked_at, sent) = subscriptions.flush(registry, contacts, FLUSHED_AT_ONCE);
+            let (looked_at, sent) =
+                subscriptions.flush(registry, contacts, FLUSHED_AT_ONCE, is_tick);
             drop(state);
             self.stats.count_out(sent);
             if looked_at == 0 {

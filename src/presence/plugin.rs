@@ -22,7 +22,7 @@ use super::peers::Roads;
 use super::registry::session::Moment;
 use super::settings::{ApiAccess, Settings};
 use super::signal::pace::Pace;
-use super::signal::sockets::{Line, Sockets, TICK};
+use super::signal::sockets::{GATHER, Line, Sockets, TICK};
 use super::subscription::form::message;
 use super::token::{TokenFault, Verifier};
 use crate::admission::{Permit, Rejection};
@@ -91,6 +91,8 @@ pub struct Presence {
     live: ArcSwap<Live>,
     webhooks: Webhooks,
     configured: Notify,
+    /// Somebody is to be told something before the next tick.
+    soon: Arc<Notify>,
 }
 
 impl Presence {
@@ -117,6 +119,7 @@ impl Presence {
             live: ArcSwap::from_pointee(live),
             webhooks: Webhooks::default(),
             configured: Notify::new(),
+            soon: Arc::default(),
             clock,
         })
     }
@@ -159,6 +162,7 @@ impl Presence {
                     &settings,
                     at,
                     Arc::clone(&self.stats),
+                    Arc::clone(&self.soon),
                 )),
             })
             .collect();
@@ -237,9 +241,18 @@ impl Presence {
             loop {
                 tokio::select! {
                     _ = ticks.tick() => self.tick(),
+                    () = self.soon.notified() => self.tell_soon().await,
                     () = self.configured.notified() => break,
                 }
             }
+        }
+    }
+
+    /// Tells what changed to those who were told nothing for a while, with what follows right behind it.
+    async fn tell_soon(&self) {
+        tokio::time::sleep(GATHER).await;
+        for account in &self.live().accounts {
+            account.flush_soon();
         }
     }
 

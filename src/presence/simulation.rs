@@ -72,7 +72,13 @@ impl World {
             ..Settings::default()
         };
         let at = Moment::of(&clock);
-        let account = Arc::new(Account::new("AC", &settings, at, Arc::default()));
+        let account = Arc::new(Account::new(
+            "AC",
+            &settings,
+            at,
+            Arc::default(),
+            Arc::default(),
+        ));
         let version = account.with(|state| state.registry.version());
         Self {
             clock,
@@ -293,6 +299,14 @@ impl World {
             .with(|state| state.registry.item(&name(identity), true))
     }
 
+    /// Those who were told nothing for a while are told: something newer than what they know, if anything.
+    fn flush_soon(&mut self) {
+        self.account.flush_soon();
+        for watching in &mut self.watchers {
+            watching.read();
+        }
+    }
+
     /// After a flush every watcher knows the true state of whom it watches, and was told each version once.
     fn flush(&mut self) {
         self.account.flush();
@@ -329,7 +343,7 @@ fn step(world: &mut World, chance: &mut fastrand::Rng) {
     let identity = ["a", "b", "c", "d"][chance.usize(..4)];
     let device = ["1", "2", "3", "4"][chance.usize(..4)];
     let key = (identity.to_owned(), device.to_owned());
-    match chance.u32(..10) {
+    match chance.u32(..11) {
         0..=2 => {
             let resume = world.resumes.get(&key).copied().filter(|_| chance.bool());
             world.connect(identity, device, chance.u64(1_000..120_000), resume);
@@ -345,6 +359,7 @@ fn step(world: &mut World, chance: &mut fastrand::Rng) {
             world.haunt(&session);
         }
         8 => world.flush(),
+        9 => world.flush_soon(),
         _ => world.pass(Duration::from_millis(chance.u64(1..4_000))),
     }
 }

@@ -14,6 +14,7 @@ pub(in crate::presence) mod pace;
 pub(in crate::presence) mod page;
 pub(in crate::presence) mod sdk;
 pub(in crate::presence) mod sockets;
+mod strangers;
 pub(in crate::presence) mod talk;
 
 use std::sync::Arc;

@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use serde_json::json;
 use smallvec::SmallVec;
 
+use super::strangers::{Stranger, Strangers};
 use crate::presence::call::handle::Leg;
 use crate::presence::registry::session::SocketId;
 use crate::presence::subscription::form::{Form, message};
@@ -20,6 +21,9 @@ use crate::wheel::Wheel;
 
 /// How often the wheel is turned, and what changed is told.
 pub(in crate::presence) const TICK: Duration = Duration::from_millis(100);
+/// How long a change waits for others with which it makes one message, where nobody was told anything for a while: a device that says
+/// hello and then its status has said both by then.
+pub(in crate::presence) const GATHER: Duration = Duration::from_millis(10);
 /// A turn of the wheel: longer than any heartbeat.
 const SLOTS: usize = 150;
 /// A socket that was not heard for so long is lost: the voice SDK judges its server by the same time.
@@ -33,8 +37,6 @@ const FIRST_WORD: Duration = Duration::from_secs(5);
 /// One whose token was refused may show another within so long. The voice SDK waits on an open socket until its page brings a new
 /// token, and comes back 0.1 s after one was closed, with the token that it has.
 const SECOND_WORD: Duration = Duration::from_mins(1);
-/// So many of the sockets that may be open may be such: one in ten. Others have the time of a first word only.
-const STRANGERS: usize = 10;
 
 /// One connection, for those who write to it.
 #[derive(Debug)]
@@ -108,7 +110,7 @@ impl Line {
     }
 
     /// Whether a client that is not known yet may show another token.
-    fn may_try_again(&self, now: Instant, strangers: &Strangers) -> bool {
+    fn may_try_again(&self, now: Instant, strangers: &Strangers, max: usize) -> bool {
         if !self.has_tried.load(Ordering::Relaxed) || self.opened + SECOND_WORD <= now {
             return false;
         }
@@ -118,7 +120,7 @@ impl Line {
             return true;
         }
         if stranger.is_none() {
-            *stranger = strangers.one_more();
+            *stranger = strangers.one_more(max);
         }
         stranger.is_some()
     }
@@ -129,7 +131,13 @@ impl Line {
     }
 
     /// Does what is due, and says when to look again; `None` once it is over.
-    fn look(&self, now: Instant, heartbeat: Duration, strangers: &Strangers) -> Option<Instant> {
+    fn look(
+        &self,
+        now: Instant,
+        heartbeat: Duration,
+        strangers: &Strangers,
+        max: usize,
+    ) -> Option<Instant> {
         let since = |ms: &AtomicU64| {
             let ms = ms.load(Ordering::Relaxed);
             self.opened.checked_add(Duration::from_millis(ms))
@@ -146,7 +154,10 @@ impl Line {
         }
         if self.form == Form::Socket {
             let is_known = self.is_known.load(Ordering::Relaxed);
-            if !is_known && self.opened + FIRST_WORD <= now && !self.may_try_again(now, strangers) {
+            if !is_known
+                && self.opened + FIRST_WORD <= now
+                && !self.may_try_again(now, strangers, max)
+            {
                 self.outbox.cut(Close::POLICY);
                 return None;
             }
@@ -166,31 +177,6 @@ impl Line {
     }
 }
 
-/// How many clients are waited for that have shown a token which was refused, and how many may be.
-#[derive(Debug)]
-struct Strangers {
-    count: Arc<AtomicUsize>,
-    max: usize,
-}
-
-/// One of them; not counted any more once dropped.
-#[derive(Debug)]
-struct Stranger(Arc<AtomicUsize>);
-
-impl Drop for Stranger {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-impl Strangers {
-    fn one_more(&self) -> Option<Stranger> {
-        let was = self.count.fetch_add(1, Ordering::Relaxed);
-        let stranger = Stranger(Arc::clone(&self.count));
-        (was < self.max).then_some(stranger)
-    }
-}
-
 /// All connections.
 #[derive(Debug)]
 pub(in crate::presence) struct Sockets {
@@ -198,7 +184,7 @@ pub(in crate::presence) struct Sockets {
     wheel: Mutex<Wheel<SocketId>>,
     next: AtomicU64,
     open: AtomicUsize,
-    strangers: Arc<AtomicUsize>,
+    strangers: Strangers,
     /// Those that are still to be closed before the gate goes down, and how many at each tick.
     leaving: Mutex<Option<(Vec<SocketId>, usize)>>,
 }
@@ -224,7 +210,7 @@ impl Sockets {
             wheel: Mutex::new(Wheel::new(now, TICK, SLOTS)),
             next: AtomicU64::new(1),
             open: AtomicUsize::new(0),
-            strangers: Arc::default(),
+            strangers: Strangers::default(),
             leaving: Mutex::new(None),
         }
     }
@@ -293,14 +279,13 @@ impl Sockets {
         max: usize,
         farewell: impl Fn(&Line),
     ) {
-        let strangers = Strangers {
-            count: Arc::clone(&self.strangers),
-            max: max / STRANGERS,
-        };
         let due = self.wheel.lock().due(now);
         let next: Vec<_> = due
             .into_iter()
-            .filter_map(|id| Some((self.find(id)?.look(now, heartbeat, &strangers)?, id)))
+            .filter_map(|id| {
+                let line = self.find(id)?;
+                Some((line.look(now, heartbeat, &self.strangers, max)?, id))
+            })
             .collect();
         let mut wheel = self.wheel.lock();
         for (at, id) in next {
@@ -422,77 +407,5 @@ impl Line {
     /// Whether it is a socket, to which our own messages may be written.
     pub(in crate::presence) fn is_socket(&self) -> bool {
         self.form == Form::Socket
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::clock::Clock;
-    use crate::presence::plugin::Presence;
-    use crate::presence::settings::Settings;
-    use crate::presence::testing::{Client, settings, token};
-
-    /// Lets so many seconds pass, in which the clients echo what comes.
-    fn pass(seconds: u32, presence: &Presence, clock: &Clock, clients: &mut [Client]) {
-        for _ in 0..seconds * 10 {
-            clock.advance(TICK);
-            presence.tick();
-            for client in clients.iter_mut() {
-                client.talk.hear("\n");
-            }
-        }
-    }
-
-    // B1: the SDK stays on its socket when its token was refused, and says `listen` again with what its page brings.
-    #[test]
-    fn who_shows_a_bad_token_may_show_another_on_the_same_socket_for_a_minute() {
-        let clock = Clock::manual();
-        let presence = Presence::new(clock.clone());
-        presence.configure(settings());
-        let mut clients: Vec<_> = (0..2)
-            .map(|kind| Client::open(&presence, kind, None))
-            .collect();
-        for client in &mut clients {
-            client.say("listen", &json!({ "token": "no.token.at-all" }));
-            assert_eq!(client.told().0[0]["payload"]["error"]["code"], 31_204);
-        }
-        pass(50, &presence, &clock, &mut clients);
-        assert!(clients.iter().all(|client| client.told().1.is_none()));
-        clients[0].say("listen", &json!({ "token": token("alice", &clock) }));
-        assert_eq!(clients[0].told().0[0]["type"], "connected");
-        pass(60, &presence, &clock, &mut clients);
-        assert_eq!(clients[0].told().1, None);
-        assert_eq!(clients[1].told().1, Some(Close::POLICY));
-    }
-
-    // Sockets are bounded, and most of them are for those who are known.
-    #[test]
-    fn a_tenth_of_the_sockets_at_most_wait_for_a_better_token() {
-        let clock = Clock::manual();
-        let presence = Presence::new(clock.clone());
-        presence.configure(Settings {
-            max_sockets: 20,
-            ..settings()
-        });
-        let refused = |kind| {
-            let mut client = Client::open(&presence, kind, None);
-            client.say("listen", &json!({ "token": "no.token.at-all" }));
-            client
-        };
-        let open = |clients: &[Client]| {
-            let open = clients.iter().filter(|client| client.told().1.is_none());
-            open.count()
-        };
-        let mut clients: Vec<_> = (0..5).map(refused).collect();
-        pass(6, &presence, &clock, &mut clients);
-        clients.retain(|client| client.told().1.is_none());
-        assert_eq!(clients.len(), 2);
-        // One becomes known and the other leaves: their places are free.
-        clients[0].say("listen", &json!({ "token": token("alice", &clock) }));
-        clients.truncate(1);
-        clients.extend((5..10).map(refused));
-        pass(6, &presence, &clock, &mut clients);
-        assert_eq!(open(&clients), 3);
     }
 }

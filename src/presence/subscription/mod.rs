@@ -1,10 +1,12 @@
 //! Who is told about changes, and what was not told yet.
 //!
 //! A watcher gets the list once, and then, at each flush, one message with the newest state of all that changed since the last one:
-//! however often an identity changed between, it is in it once. What waits for a slow watcher is the set of names, not messages, so
+//! however often an identity changed between, it is in it once. One that was told nothing for a while is told at once, one that was
+//! is told at the next tick: so a change is not kept waiting for others that may never come, and many of them are few messages. What waits for a slow watcher is the set of names, not messages, so
 //! it is bounded by what the watcher asked for; one that asked for a pattern and falls too far behind is told to begin anew, with a
 //! fresh list. No task and no timer a watcher. Never decides who may see whom; asks the [`Viewer`].
 
+mod due;
 pub(in crate::presence) mod form;
 pub(in crate::presence) mod outbox;
 
@@ -20,6 +22,7 @@ use crate::presence::name::Name;
 use crate::presence::registry::Registry;
 use crate::presence::registry::arrival::Touched;
 use crate::presence::viewer::Viewer;
+use due::Due;
 use form::{Form, Presence, write};
 use outbox::{Close, Outbox};
 
@@ -55,8 +58,10 @@ struct Watcher {
     with_devices: bool,
     /// Whose changes it was not told yet.
     pending: Set<Name>,
-    /// It stands among the dirty ones.
+    /// It stands among those that are due.
     is_dirty: bool,
+    /// The tick at which, or after which, it was told something last.
+    told: u32,
     /// It fell too far behind, and gets a fresh list.
     is_behind: bool,
 }
@@ -83,7 +88,7 @@ pub(in crate::presence) struct Subscriptions {
     by_identity: HashMap<Name, Set<usize>, ahash::RandomState>,
     by_prefix: HashMap<String, Set<usize>, ahash::RandomState>,
     by_list: HashMap<(Name, Name), Set<usize>, ahash::RandomState>,
-    dirty: Vec<usize>,
+    due: Due,
     /// Names in all of `by_identity`.
     watched: usize,
     /// Only account keys may subscribe (B35).
@@ -139,6 +144,7 @@ impl Subscriptions {
             with_devices,
             pending: Set::default(),
             is_dirty: false,
+            told: self.due.now(),
             is_behind: false,
         };
         let number = self.watchers.insert(watcher);
@@ -155,7 +161,7 @@ impl Subscriptions {
     pub(in crate::presence) fn end(&mut self, number: usize, contacts: &Contacts) {
         if self.watchers.contains(number) {
             self.remove(number, contacts);
-            // Its number may stand among the dirty ones: whoever has it by then is not dirty, and is passed over.
+            // Its number may stand among those that are due: whoever has it by then is passed over, or told a little early.
             self.watchers.remove(number);
         }
     }
@@ -212,12 +218,19 @@ impl Subscriptions {
             if watcher.pending.len() > PENDING_MAX {
                 (watcher.is_behind, watcher.pending) = (true, Set::default());
             }
-            if !watcher.is_dirty {
-                watcher.is_dirty = true;
-                self.dirty.push(number);
-            }
+            self.due.add(number, watcher);
         }
         told
+    }
+
+    /// Whether somebody is to be told before the next tick.
+    pub(in crate::presence) fn has_soon(&self) -> bool {
+        self.due.has_soon()
+    }
+
+    /// A tick: everybody who is due by now may be told.
+    pub(in crate::presence) fn tick(&mut self) {
+        self.due.tick();
     }
 
     /// A contact list changed: its watchers get the list anew.
@@ -242,17 +255,19 @@ impl Subscriptions {
         }
     }
 
-    /// Tells up to `most` watchers; those that have not read enough wait on. Returns how many were looked at, and the messages.
+    /// Tells up to `most` watchers, at a tick any, else those that wait for none; those that have not read enough wait on. Returns how many
+    /// were looked at, and the messages.
     pub(in crate::presence) fn flush(
         &mut self,
         registry: &Registry,
         contacts: &Contacts,
         most: usize,
+        is_tick: bool,
     ) -> (usize, usize) {
         let mut items = Items::default();
         let mut sent = 0;
-        let taken = self.dirty.len().min(most);
-        let numbers: Vec<_> = self.dirty.drain(..taken).collect();
+        let numbers = self.due.take(most, is_tick);
+        let taken = numbers.len();
         for number in numbers {
             let Some(watcher) = self.watchers.get_mut(number).filter(|of| of.is_dirty) else {
                 continue;
@@ -263,10 +278,10 @@ impl Subscriptions {
                 watcher.outbox.has_room()
             };
             if !is_ready {
-                self.dirty.push(number);
+                self.due.put_off(number);
                 continue;
             }
-            watcher.is_dirty = false;
+            (watcher.is_dirty, watcher.told) = (false, self.due.now());
             let outbox = Arc::clone(&watcher.outbox);
             // Said while the account is locked, so that nothing newer can be said before it.
             if watcher.is_behind {
@@ -328,11 +343,7 @@ impl Subscriptions {
     }
 
     fn mark(&mut self, number: usize) {
-        let watcher = &mut self.watchers[number];
-        if !watcher.is_dirty {
-            watcher.is_dirty = true;
-            self.dirty.push(number);
-        }
+        self.due.add(number, &mut self.watchers[number]);
     }
 
     fn enter(&mut self, number: usize, contacts: &Contacts) {

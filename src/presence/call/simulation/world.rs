@@ -65,7 +65,7 @@ impl World {
             ..Settings::default()
         };
         let at = Moment::of(&clock);
-        let account = Account::new("AC", &settings, at, Arc::default());
+        let account = Account::new("AC", &settings, at, Arc::default(), Arc::default());
         Self {
             chance: fastrand::Rng::with_seed(seed),
             ended: Vec::new(),
