@@ -59,11 +59,26 @@ fn main() -> anyhow::Result<()> {
 
 async fn run(asked: &Asked) -> anyhow::Result<()> {
     let gate = Gate::start(asked.tls).await?;
+    warm_up(&gate).await?;
     println!("| what | asked for | measured |\n|---|---|---|");
     let (away, _) = tokio::sync::watch::channel(false);
     let mut lines = register(&gate, &away, asked).await?;
     watch(&gate, &away, &mut lines, asked).await?;
     many_at_once(&gate).await?;
+    Ok(())
+}
+
+/// A few sockets come and go: the gate's code is in memory then, and what it makes once is made, so that neither is counted as theirs.
+async fn warm_up(gate: &Gate) -> anyhow::Result<()> {
+    for number in 0..200 {
+        let mut client = Client::open(gate.address(number), gate.tls.clone()).await?;
+        let hello = json!({ "token": gate.token("early"), "device": "d", "audio": true });
+        client.say("hello", hello).await?;
+        client.hear("welcome").await?;
+        client.say("bye", json!({})).await?;
+    }
+    // More than one tick of everything that moves by itself.
+    tokio::time::sleep(Duration::from_secs(1)).await;
     Ok(())
 }
 

@@ -23,6 +23,7 @@ use super::subscription::form::Form;
 use super::subscription::outbox::Outbox;
 use super::subscription::{SubscribeFault, Subscriptions, Wanted};
 use super::viewer::Viewer;
+use crate::clock::Clock;
 use crate::telemetry::PresenceStats;
 
 /// Watchers that are told something while the lock is held once.
@@ -64,7 +65,8 @@ pub(super) struct Account {
     /// Messages on their way.
     messages: AtomicUsize,
     stats: Arc<PresenceStats>,
-    /// Told when a watcher is to hear of something before the next tick.
+    clock: Clock,
+    /// Told when watchers are to hear of something.
     soon: Arc<Notify>,
 }
 
@@ -103,10 +105,11 @@ impl Account {
     pub(super) fn new(
         sid: &str,
         settings: &Settings,
-        at: Moment,
+        clock: &Clock,
         stats: Arc<PresenceStats>,
         soon: Arc<Notify>,
     ) -> Self {
+        let at = Moment::of(clock);
         // Microseconds of the wall clock: greater than what an earlier process ended with, unless it made a change a microsecond.
         let version = at.unix_ms.saturating_mul(1_000);
         let devices = settings.devices_per_identity;
@@ -115,7 +118,7 @@ impl Account {
             contacts: Contacts::default(),
             answered: Answered::default(),
             dialling: Dialling::default(),
-            subscriptions: Subscriptions::default(),
+            subscriptions: Subscriptions::new(at.now),
         };
         Self {
             sid: sid.to_owned(),
@@ -124,6 +127,7 @@ impl Account {
             open: AtomicUsize::new(0),
             messages: AtomicUsize::new(0),
             stats,
+            clock: clock.clone(),
             soon,
         }
     }
@@ -131,6 +135,7 @@ impl Account {
     /// Does something with what is there; what it touched is noted for those who watch it.
     pub(super) fn with<T>(&self, act: impl FnOnce(&mut State) -> T) -> T {
         let mut state = self.state.lock();
+        state.subscriptions.pass_to(self.clock.now());
         let result = act(&mut state);
         let touched = state.registry.take_touched();
         let mut naive = 0;
@@ -141,9 +146,9 @@ impl Account {
         for identity in state.registry.take_arrived() {
             state.dialling.nudge(&identity);
         }
-        let has_soon = state.subscriptions.has_soon();
+        let is_told = state.subscriptions.is_told();
         drop(state);
-        if has_soon {
+        if !is_told {
             self.soon.notify_one();
         }
         if !touched.is_empty() {
@@ -214,20 +219,10 @@ impl Account {
         subscriptions.list_changed(owner, list, before, contacts);
     }
 
-    /// A tick: tells what changed since the last one, to each watcher in one message.
-    pub(super) fn flush(&self) {
-        self.state.lock().subscriptions.tick();
-        self.tell(true);
-    }
-
-    /// Tells the same to those who were told nothing for a while.
-    pub(super) fn flush_soon(&self) {
-        self.tell(false);
-    }
-
-    fn tell(&self, is_tick: bool) {
-        let mut left = usize::MAX;
-        while left > 0 {
+    /// Tells those who are due what changed since they were told something, each in one message. True if somebody is due later.
+    pub(super) fn flush(&self) -> bool {
+        let now = self.clock.now();
+        loop {
             let mut state = self.state.lock();
             let State {
                 registry,
@@ -235,15 +230,14 @@ impl Account {
                 subscriptions,
                 ..
             } = &mut *state;
-            left = left.min(subscriptions.len());
-            let (looked_at, sent) =
-                subscriptions.flush(registry, contacts, FLUSHED_AT_ONCE, is_tick);
+            subscriptions.pass_to(now);
+            let (looked_at, sent) = subscriptions.flush(registry, contacts, FLUSHED_AT_ONCE);
+            let is_told = subscriptions.is_told();
             drop(state);
             self.stats.count_out(sent);
             if looked_at == 0 {
-                return;
+                return !is_told;
             }
-            left = left.saturating_sub(looked_at);
         }
     }
 }

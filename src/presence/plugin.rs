@@ -1,8 +1,9 @@
 //! The plugin at work: its accounts, its sockets, and what moves without being asked.
 //!
-//! One tick moves everything that time moves: heartbeats, silence, grace, reports that were not repeated, tokens that end, and what is to
-//! be told to watchers. A configuration is one pointer, swapped whole; accounts that stay keep everybody who is there.
+//! One tick moves everything that time moves: heartbeats, silence, grace, reports that were not repeated, and tokens that end. What changed
+//! is told to watchers in smaller steps, while there is something to tell. A configuration is one pointer, swapped whole; accounts that stay keep everybody who is there.
 
+use std::convert::Infallible;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -22,7 +23,8 @@ use super::peers::Roads;
 use super::registry::session::Moment;
 use super::settings::{ApiAccess, Settings};
 use super::signal::pace::Pace;
-use super::signal::sockets::{GATHER, Line, Sockets, TICK};
+use super::signal::sockets::{Line, Sockets, TICK};
+use super::subscription::due::STEP;
 use super::subscription::form::message;
 use super::token::{TokenFault, Verifier};
 use crate::admission::{Permit, Rejection};
@@ -91,7 +93,7 @@ pub struct Presence {
     live: ArcSwap<Live>,
     webhooks: Webhooks,
     configured: Notify,
-    /// Somebody is to be told something before the next tick.
+    /// Watchers are to be told something.
     soon: Arc<Notify>,
 }
 
@@ -160,7 +162,7 @@ impl Presence {
                 None => Arc::new(Account::new(
                     &of.sid,
                     &settings,
-                    at,
+                    &self.clock,
                     Arc::clone(&self.stats),
                     Arc::clone(&self.soon),
                 )),
@@ -227,6 +229,8 @@ impl Presence {
 
     /// Runs what moves by itself, for as long as it is polled.
     pub async fn run(self: Arc<Self>) {
+        let telling = self.tell();
+        tokio::pin!(telling);
         loop {
             let live = self.live();
             if live.accounts.is_empty() && self.sockets.count() == 0 {
@@ -241,18 +245,25 @@ impl Presence {
             loop {
                 tokio::select! {
                     _ = ticks.tick() => self.tick(),
-                    () = self.soon.notified() => self.tell_soon().await,
+                    never = &mut telling => match never {},
                     () = self.configured.notified() => break,
                 }
             }
         }
     }
 
-    /// Tells what changed to those who were told nothing for a while, with what follows right behind it.
-    async fn tell_soon(&self) {
-        tokio::time::sleep(GATHER).await;
-        for account in &self.live().accounts {
-            account.flush_soon();
+    /// Tells watchers what changed, step by step while somebody is due. Nothing is done while nothing changes.
+    async fn tell(&self) -> Infallible {
+        loop {
+            self.soon.notified().await;
+            let mut is_left = true;
+            while is_left {
+                tokio::time::sleep(STEP).await;
+                is_left = false;
+                for account in &self.live().accounts {
+                    is_left |= account.flush();
+                }
+            }
         }
     }
 
@@ -265,7 +276,6 @@ impl Presence {
         for account in &live.accounts {
             let ended = account.with(|state| state.registry.expire(at));
             self.cut(ended);
-            account.flush();
         }
     }
 

@@ -23,6 +23,8 @@ use crate::clock::Clock;
 const STEPS: usize = 400;
 const SEEDS: u64 = 60;
 const GRACE: Duration = Duration::from_secs(15);
+/// Longer than a watcher ever waits.
+const APART: Duration = Duration::from_millis(120);
 /// The registry's wheel turns by so much, and the simulation's clock at most by one step more.
 const LATE: Duration = Duration::from_millis(250);
 
@@ -71,11 +73,10 @@ impl World {
             devices_per_identity: 3,
             ..Settings::default()
         };
-        let at = Moment::of(&clock);
         let account = Arc::new(Account::new(
             "AC",
             &settings,
-            at,
+            &clock,
             Arc::default(),
             Arc::default(),
         ));
@@ -232,9 +233,13 @@ impl World {
         });
     }
 
-    fn pass(&mut self, by: Duration) {
+    fn wait(&mut self, by: Duration) {
         self.clock.advance(by);
         self.ms += u64::try_from(by.as_millis()).unwrap();
+    }
+
+    fn pass(&mut self, by: Duration) {
+        self.wait(by);
         let at = self.at();
         self.account.with(|state| state.registry.expire(at));
     }
@@ -299,20 +304,19 @@ impl World {
             .with(|state| state.registry.item(&name(identity), true))
     }
 
-    /// Those who were told nothing for a while are told: something newer than what they know, if anything.
-    fn flush_soon(&mut self) {
-        self.account.flush_soon();
+    /// Whoever is due is told: something newer than what it knows, if anything.
+    fn flush_some(&mut self) {
+        self.account.flush();
         for watching in &mut self.watchers {
             watching.read();
         }
     }
 
-    /// After a flush every watcher knows the true state of whom it watches, and was told each version once.
+    /// Once everybody was due, every watcher knows the true state of whom it watches, and was told each version once.
     fn flush(&mut self) {
-        self.account.flush();
-        for watching in &mut self.watchers {
-            watching.read();
-        }
+        // Nobody goes meanwhile, so that there is no news at its end.
+        self.wait(APART);
+        self.flush_some();
         for watching in &self.watchers {
             for (identity, told) in &watching.known {
                 let item = serde_json::to_value(self.item(identity)).unwrap();
@@ -359,7 +363,7 @@ fn step(world: &mut World, chance: &mut fastrand::Rng) {
             world.haunt(&session);
         }
         8 => world.flush(),
-        9 => world.flush_soon(),
+        9 => world.flush_some(),
         _ => world.pass(Duration::from_millis(chance.u64(1..4_000))),
     }
 }

@@ -19,11 +19,8 @@ use crate::presence::subscription::form::{Form, message};
 use crate::presence::subscription::outbox::{Close, Outbox};
 use crate::wheel::Wheel;
 
-/// How often the wheel is turned, and what changed is told.
+/// How often the wheel is turned.
 pub(in crate::presence) const TICK: Duration = Duration::from_millis(100);
-/// How long a change waits for others with which it makes one message, where nobody was told anything for a while: a device that says
-/// hello and then its status has said both by then.
-pub(in crate::presence) const GATHER: Duration = Duration::from_millis(10);
 /// A turn of the wheel: longer than any heartbeat.
 const SLOTS: usize = 150;
 /// A socket that was not heard for so long is lost: the voice SDK judges its server by the same time.

@@ -1,36 +1,60 @@
-//! Which watchers are to be told something, and when: at once, or at the next tick.
+//! Which watchers are to be told something, and when.
 //!
-//! Between two messages to a watcher is at least the time between two ticks, unless the second was put off. Knows numbers only; whoever
-//! takes one looks whether it still means anybody.
+//! A change waits a moment for others that come right behind it, and between two messages to one watcher is a time in which what comes
+//! is gathered. So who was told nothing for a while is told at once, and who hears of many changes gets few messages. Time is
+//! counted in steps, and each step to come has a list. Knows numbers only; whoever takes one looks whether it still means anybody.
+
+use std::time::{Duration, Instant};
 
 use super::Watcher;
 use super::form::Form;
 
+/// How long a change waits for others: a device that says hello and then its status has said both by then.
+pub(in crate::presence) const STEP: Duration = Duration::from_millis(10);
+/// Steps between two messages to one watcher: 100 ms.
+const APART: u64 = 10;
+/// The steps for which there are lists: those in which somebody may be due, and one for those whose time has come.
+const LISTS: u64 = APART + 1;
+
 /// The numbers of those that were not told everything yet.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Due {
-    /// To be told at once: they were told nothing for a while.
-    soon: Vec<usize>,
-    /// To be told at the next tick.
-    at_tick: Vec<usize>,
-    /// Ticks so far. After four billion it begins anew, and somebody may wait for a tick who need not.
-    ticks: u32,
+    origin: Instant,
+    /// By the step in which they are due, in a ring.
+    lists: [Vec<usize>; LISTS as usize],
+    /// The step that it is.
+    step: u64,
+    /// The last step whose list was taken.
+    taken: u64,
+    /// Taken, and not looked at yet.
+    ready: Vec<usize>,
 }
 
 impl Due {
-    /// The number of the last tick.
-    pub(super) fn now(&self) -> u32 {
-        self.ticks
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            origin: now,
+            lists: Default::default(),
+            step: 0,
+            taken: 0,
+            ready: Vec::new(),
+        }
     }
 
-    /// The time between two ticks has passed.
-    pub(super) fn tick(&mut self) {
-        self.ticks = self.ticks.wrapping_add(1);
+    /// It is that time by now.
+    pub(super) fn pass_to(&mut self, now: Instant) {
+        let passed = now.saturating_duration_since(self.origin);
+        self.step = u64::try_from(passed.as_millis() / STEP.as_millis()).unwrap_or(u64::MAX);
     }
 
-    /// Whether somebody is to be told before the next tick.
-    pub(super) fn has_soon(&self) -> bool {
-        !self.soon.is_empty()
+    /// The step that it is.
+    pub(super) fn step(&self) -> u64 {
+        self.step
+    }
+
+    /// Whether nobody is due.
+    pub(super) fn is_empty(&self) -> bool {
+        self.ready.is_empty() && self.lists.iter().all(Vec::is_empty)
     }
 
     /// Enters a watcher, unless it stands here already.
@@ -39,31 +63,40 @@ impl Due {
             return;
         }
         watcher.is_dirty = true;
-        // It may have been told something just before the tick that followed, so that one more has to pass.
-        let is_quiet = self.ticks.wrapping_sub(watcher.told) >= 2;
         // Each batch of a webhook is a request of its own to somebody's server: they are gathered.
-        if is_quiet && watcher.form != Form::Webhook {
-            self.soon.push(number);
-        } else {
-            self.at_tick.push(number);
-        }
+        let is_gathered = watcher.form == Form::Webhook;
+        let soonest = self.step + if is_gathered { APART } else { 1 };
+        self.enter(number, soonest.max(watcher.told + APART));
     }
 
     /// Enters one again that could not be told: it has not read what it was told before.
     pub(super) fn put_off(&mut self, number: usize) {
-        self.at_tick.push(number);
+        self.enter(number, self.step + APART);
     }
 
-    /// Takes out up to so many, those that are due soon first; the others at a tick only.
-    pub(super) fn take(&mut self, most: usize, is_tick: bool) -> Vec<usize> {
-        let soon = self.soon.len().min(most);
-        let mut taken: Vec<_> = self.soon.drain(..soon).collect();
-        if is_tick {
-            let rest = self.at_tick.len().min(most - soon);
-            taken.extend(self.at_tick.drain(..rest));
+    fn enter(&mut self, number: usize, due: u64) {
+        if self.is_empty() {
+            self.taken = self.step;
         }
-        taken
+        // Where nobody took for long, the ring has no list of its own for a step so far off; it is taken with an earlier one.
+        let due = due.clamp(self.taken + 1, self.taken + LISTS);
+        self.lists[slot(due)].push(number);
     }
+
+    /// Takes out up to so many of those who are due by now.
+    pub(super) fn take(&mut self, most: usize) -> Vec<usize> {
+        let last = self.step.min(self.taken + LISTS);
+        for due in self.taken + 1..=last {
+            self.ready.append(&mut self.lists[slot(due)]);
+        }
+        self.taken = self.taken.max(self.step);
+        let count = self.ready.len().min(most);
+        self.ready.drain(..count).collect()
+    }
+}
+
+fn slot(step: u64) -> usize {
+    usize::try_from(step % LISTS).expect("a remainder of a small number")
 }
 
 #[cfg(test)]
@@ -71,6 +104,8 @@ mod tests {
     use std::sync::Arc;
     use std::task::{Context, Poll, Waker};
     use std::time::Duration;
+
+    use tokio_tungstenite::tungstenite::Utf8Bytes;
 
     use super::*;
     use crate::clock::Clock;
@@ -80,21 +115,25 @@ mod tests {
     use crate::presence::settings::Settings;
     use crate::presence::status::Status;
     use crate::presence::subscription::Wanted;
-    use crate::presence::subscription::outbox::Outbox;
+    use crate::presence::subscription::outbox::{Next, Outbox, WAITING_MAX};
     use crate::presence::viewer::Viewer;
 
     struct World {
+        clock: Clock,
         account: Arc<Account>,
-        at: Moment,
         outbox: Arc<Outbox>,
         _subscription: Subscription,
     }
 
     impl World {
         /// An account with one watcher, which has read its list.
+        fn watched() -> Self {
+            Self::watched_as(Form::Socket)
+        }
+
         fn watched_as(form: Form) -> Self {
-            let (at, settings) = (Moment::of(&Clock::manual()), Settings::default());
-            let account = Account::new("AC", &settings, at, Arc::default(), Arc::default());
+            let (clock, settings) = (Clock::manual(), Settings::default());
+            let account = Account::new("AC", &settings, &clock, Arc::default(), Arc::default());
             let (account, outbox) = (Arc::new(account), Arc::default());
             let wanted = Wanted::Prefix(String::new());
             let viewer = Viewer::Account;
@@ -102,8 +141,8 @@ mod tests {
                 .subscribe(&outbox, form, viewer, wanted, false, |_, _| ())
                 .unwrap();
             Self {
+                clock,
                 account,
-                at,
                 outbox,
                 _subscription: subscription,
             }
@@ -122,7 +161,8 @@ mod tests {
             let ttl = Duration::from_mins(5);
             let put = self.account.with(|state| {
                 let registry = &mut state.registry;
-                registry.put(names, report, ttl, None, Source::Api, self.at)
+                let at = Moment::of(&self.clock);
+                registry.put(names, report, ttl, None, Source::Api, at)
             });
             assert!(put.unwrap(), "it is a change");
         }
@@ -132,55 +172,85 @@ mod tests {
             let mut cx = Context::from_waker(Waker::noop());
             let mut told = Vec::new();
             while let Poll::Ready(next) = self.outbox.poll_next(&mut cx) {
-                let crate::presence::subscription::outbox::Next::Text(text) = next else {
+                let Next::Text(text) = next else {
                     panic!("it stays open");
                 };
                 told.push(text.matches("\"identity\"").count());
             }
             told
         }
+
+        /// Lets that many milliseconds pass, and tells what is due; of how many identities each message told that came.
+        fn after(&self, ms: u64) -> Vec<usize> {
+            self.clock.advance(Duration::from_millis(ms));
+            self.account.flush();
+            self.told()
+        }
     }
 
-    // B21, B22: the first change after a while is told at once, and those that follow it together at the next tick.
+    // A webhook's server is asked once for all that came in a while.
     #[test]
-    fn who_was_told_nothing_for_a_while_is_told_at_once_and_others_at_the_tick() {
-        let world = World::watched_as(Form::Socket);
-        world.account.flush();
-        world.account.flush();
+    fn a_webhook_is_told_what_was_gathered() {
+        let world = World::watched_as(Form::Webhook);
+        world.clock.advance(Duration::from_secs(1));
         world.change("a", Status::Busy);
-        world.account.flush_soon();
-        assert_eq!(world.told(), [1]);
+        assert!(world.after(90).is_empty());
+        world.change("b", Status::Busy);
+        assert_eq!(world.after(10), [2]);
+    }
+
+    // B21, B22: the first change after a while is told at once, and those that follow it together, a while later.
+    #[test]
+    fn who_was_told_nothing_for_a_while_is_told_at_once_and_others_together_in_100_ms() {
+        let world = World::watched();
+        assert!(world.after(500).is_empty());
+        world.change("a", Status::Busy);
+        world.change("b", Status::Busy);
+        assert_eq!(world.after(10), [2], "both came within a moment");
         for identity in ["a", "b", "c"] {
             world.change(identity, Status::Away);
-            world.account.flush_soon();
+            assert!(world.after(30).is_empty(), "it was told something just now");
         }
-        assert!(world.told().is_empty(), "it was told something just now");
-        world.account.flush();
-        assert_eq!(world.told(), [3]);
-        // Between two ticks anything may have been told: only after the second one it is certain that a while has passed.
-        world.account.flush();
+        assert_eq!(world.after(10), [3]);
         world.change("a", Status::Busy);
-        world.account.flush_soon();
-        assert!(world.told().is_empty());
-        world.account.flush();
-        assert_eq!(world.told(), [1]);
-        world.account.flush();
-        world.account.flush();
+        assert!(world.after(90).is_empty());
+        assert_eq!(world.after(10), [1]);
+        assert!(!world.account.flush(), "nobody is due any more");
+        world.clock.advance(Duration::from_mins(10));
         world.change("a", Status::Away);
-        world.account.flush_soon();
-        assert_eq!(world.told(), [1]);
+        assert_eq!(world.after(10), [1]);
     }
 
-    // A webhook is asked for its server's time with each batch.
+    // B21: however late the gate looks, whoever is due is told.
     #[test]
-    fn a_webhook_is_told_at_ticks_only() {
-        let world = World::watched_as(Form::Webhook);
-        world.account.flush();
-        world.account.flush();
+    fn whoever_is_due_is_told_at_the_next_look() {
+        let world = World::watched();
+        let mut chance = fastrand::Rng::with_seed(3);
+        for round in 0..2_000 {
+            let status = [Status::Busy, Status::Away][round % 2];
+            world
+                .clock
+                .advance(Duration::from_millis(chance.u64(..300)));
+            world.change("a", status);
+            let told = world.after(chance.u64(..300));
+            let told = told.len() + world.after(110).len();
+            assert_eq!(told, 1, "round {round}");
+        }
+    }
+
+    // B21, B22: a watcher that has not read what it was told is told later, and then all at once.
+    #[test]
+    fn who_does_not_read_is_put_off() {
+        let world = World::watched();
+        let much = Utf8Bytes::from("x".repeat(WAITING_MAX / 4));
+        assert!(world.outbox.push(much));
         world.change("a", Status::Busy);
-        world.account.flush_soon();
-        assert!(world.told().is_empty());
-        world.account.flush();
-        assert_eq!(world.told(), [1]);
+        world.clock.advance(Duration::from_millis(10));
+        assert!(world.account.flush(), "it is still due");
+        world.change("b", Status::Busy);
+        world.clock.advance(Duration::from_millis(500));
+        assert!(world.account.flush());
+        assert_eq!(world.told(), [0], "only what waited");
+        assert_eq!(world.after(100), [2]);
     }
 }

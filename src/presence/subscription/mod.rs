@@ -1,16 +1,16 @@
 //! Who is told about changes, and what was not told yet.
 //!
 //! A watcher gets the list once, and then, at each flush, one message with the newest state of all that changed since the last one:
-//! however often an identity changed between, it is in it once. One that was told nothing for a while is told at once, one that was
-//! is told at the next tick: so a change is not kept waiting for others that may never come, and many of them are few messages. What waits for a slow watcher is the set of names, not messages, so
+//! however often an identity changed between, it is in it once. What waits for a slow watcher is the set of names, not messages, so
 //! it is bounded by what the watcher asked for; one that asked for a pattern and falls too far behind is told to begin anew, with a
 //! fresh list. No task and no timer a watcher. Never decides who may see whom; asks the [`Viewer`].
 
-mod due;
+pub(in crate::presence) mod due;
 pub(in crate::presence) mod form;
 pub(in crate::presence) mod outbox;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use hashbrown::{HashMap, HashSet};
 use serde_json::value::RawValue;
@@ -60,8 +60,8 @@ struct Watcher {
     pending: Set<Name>,
     /// It stands among those that are due.
     is_dirty: bool,
-    /// The tick at which, or after which, it was told something last.
-    told: u32,
+    /// The step in which it was told something last.
+    told: u64,
     /// It fell too far behind, and gets a fresh list.
     is_behind: bool,
 }
@@ -82,7 +82,7 @@ pub(in crate::presence) enum SubscribeFault {
 }
 
 /// The watchers of one account.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(in crate::presence) struct Subscriptions {
     watchers: Slab<Watcher>,
     by_identity: HashMap<Name, Set<usize>, ahash::RandomState>,
@@ -96,8 +96,21 @@ pub(in crate::presence) struct Subscriptions {
 }
 
 impl Subscriptions {
-    pub(in crate::presence) fn len(&self) -> usize {
-        self.watchers.len()
+    pub(in crate::presence) fn new(now: Instant) -> Self {
+        Self {
+            watchers: Slab::new(),
+            by_identity: HashMap::default(),
+            by_prefix: HashMap::default(),
+            by_list: HashMap::default(),
+            due: Due::new(now),
+            watched: 0,
+            is_internal: false,
+        }
+    }
+
+    /// It is that time by now: whoever changes something says so first.
+    pub(in crate::presence) fn pass_to(&mut self, now: Instant) {
+        self.due.pass_to(now);
     }
 
     /// Begins a subscription: its number, and the first list for its outbox.
@@ -144,7 +157,8 @@ impl Subscriptions {
             with_devices,
             pending: Set::default(),
             is_dirty: false,
-            told: self.due.now(),
+            // It has its list, and may hear of the first change at once.
+            told: 0,
             is_behind: false,
         };
         let number = self.watchers.insert(watcher);
@@ -223,14 +237,9 @@ impl Subscriptions {
         told
     }
 
-    /// Whether somebody is to be told before the next tick.
-    pub(in crate::presence) fn has_soon(&self) -> bool {
-        self.due.has_soon()
-    }
-
-    /// A tick: everybody who is due by now may be told.
-    pub(in crate::presence) fn tick(&mut self) {
-        self.due.tick();
+    /// Whether everybody was told everything.
+    pub(in crate::presence) fn is_told(&self) -> bool {
+        self.due.is_empty()
     }
 
     /// A contact list changed: its watchers get the list anew.
@@ -255,18 +264,17 @@ impl Subscriptions {
         }
     }
 
-    /// Tells up to `most` watchers, at a tick any, else those that wait for none; those that have not read enough wait on. Returns how many
-    /// were looked at, and the messages.
+    /// Tells up to `most` watchers that are due; those that have not read enough wait on. Returns how many were looked at, and the
+    /// messages.
     pub(in crate::presence) fn flush(
         &mut self,
         registry: &Registry,
         contacts: &Contacts,
         most: usize,
-        is_tick: bool,
     ) -> (usize, usize) {
         let mut items = Items::default();
         let mut sent = 0;
-        let numbers = self.due.take(most, is_tick);
+        let numbers = self.due.take(most);
         let taken = numbers.len();
         for number in numbers {
             let Some(watcher) = self.watchers.get_mut(number).filter(|of| of.is_dirty) else {
@@ -281,7 +289,7 @@ impl Subscriptions {
                 self.due.put_off(number);
                 continue;
             }
-            (watcher.is_dirty, watcher.told) = (false, self.due.now());
+            (watcher.is_dirty, watcher.told) = (false, self.due.step());
             let outbox = Arc::clone(&watcher.outbox);
             // Said while the account is locked, so that nothing newer can be said before it.
             if watcher.is_behind {
