@@ -7,10 +7,11 @@
 use std::collections::HashMap;
 
 use divan::{AllocProfiler, Bencher, black_box};
-use http::{Method, Request, request};
+use http::{Method, Version};
 use regex::{Regex, RegexSet};
 use tidegate::admission::{AccountName, Cost, Priority, UpstreamId};
 use tidegate::classify::{AccountSource, Peer, Resource, ResourceMatch, Rules, Settings, Template};
+use tidegate::head::Head;
 
 #[global_allocator]
 static ALLOCATOR: AllocProfiler = AllocProfiler::system();
@@ -25,7 +26,7 @@ fn main() {
 trait Matcher: Sync {
     fn new(rules: usize) -> Self;
 
-    fn find(&self, head: &request::Parts) -> Option<(usize, AccountName)>;
+    fn find(&self, head: &Head) -> Option<(usize, AccountName)>;
 }
 
 impl Matcher for Rules {
@@ -54,7 +55,7 @@ impl Matcher for Rules {
         })
     }
 
-    fn find(&self, head: &request::Parts) -> Option<(usize, AccountName)> {
+    fn find(&self, head: &Head) -> Option<(usize, AccountName)> {
         let class = self.classify(head, &Peer::default()).ok()??.class;
         Some((usize::from(class.resource.0), class.account))
     }
@@ -74,8 +75,8 @@ impl Matcher for Blanked {
         Self((0..rules).map(entry).collect())
     }
 
-    fn find(&self, head: &request::Parts) -> Option<(usize, AccountName)> {
-        let mut segments: Vec<_> = head.uri.path().split('/').collect();
+    fn find(&self, head: &Head) -> Option<(usize, AccountName)> {
+        let mut segments: Vec<_> = head.path().split('/').collect();
         let account = std::mem::replace(segments.get_mut(3)?, "*");
         let rule = self
             .0
@@ -111,8 +112,8 @@ impl Matcher for Expressions {
         }
     }
 
-    fn find(&self, head: &request::Parts) -> Option<(usize, AccountName)> {
-        let path = head.uri.path();
+    fn find(&self, head: &Head) -> Option<(usize, AccountName)> {
+        let path = head.path();
         let rule = self
             .set
             .matches(path)
@@ -128,12 +129,10 @@ fn template(number: usize) -> String {
     format!("/2010-04-01/Accounts/{{account}}/Thing{number}.json")
 }
 
-fn head(path: &str) -> request::Parts {
-    let request = Request::builder()
-        .method(Method::POST)
-        .uri(path)
-        .header("host", "api.example");
-    request.body(()).expect("a request").into_parts().0
+fn head(path: &str) -> Head {
+    let mut head = Head::new(Method::POST, Version::HTTP_11, path, 0, 0).expect("a target");
+    head.fields.push(b"host", b"api.example");
+    head
 }
 
 /// The last of so many rules matches.

@@ -15,6 +15,7 @@
 //! | [`admin`] | the API for operators |
 //! | [`telemetry`] | metrics, the access log, the requests in progress |
 //! | [`clock`] | the only place that asks for the time |
+//! | [`head`] | the head of a request or an answer, as it came |
 //! | [`wheel`] | many deadlines, few of which come to pass |
 //!
 //! # Who may import whom
@@ -25,6 +26,8 @@
 //!                   │        └──→ telemetry → admission
 //!                   ├→ admin ───→ admission, telemetry
 //!                   └→ presence → proxy::plugin (the trait), telemetry, clock, wheel
+//!
+//! classify, proxy, telemetry → head, which knows nobody
 //! ```
 //!
 //! `tests/it/tidy.rs` reads the imports and fails with the sentence that is broken.
@@ -54,6 +57,8 @@ pub mod cli;
 pub mod clock;
 #[cfg(not(feature = "loom"))]
 pub mod config;
+#[cfg(not(feature = "loom"))]
+pub mod head;
 #[cfg(not(feature = "loom"))]
 pub mod presence;
 #[cfg(not(feature = "loom"))]

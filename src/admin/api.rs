@@ -319,7 +319,7 @@ pub(super) fn row(request: &crate::telemetry::Request, state: State, age: Durati
         "id": request.id,
         "account": request.account.as_str(),
         "resource": &*request.resource,
-        "method": request.method.as_str(),
+        "method": request.head.method.as_str(),
         "path": request.path(),
         "state": state.as_str(),
         "age_seconds": (age.as_secs_f64() * 1e3).round() / 1e3,

@@ -5,13 +5,13 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use http::uri::PathAndQuery;
-use http::{HeaderMap, Method};
+use http::{HeaderMap, Method, Version};
 use pingora_core::server::ShutdownWatch;
 use pingora_core::services::background::BackgroundService;
 
 use crate::admission::{AccountName, Decision, Permit, Turn, UpstreamId};
 use crate::classify::Credentials;
+use crate::head::Head;
 use crate::presence::{Admitted, CallPermit, Doors, EditSettings, Editor, Mounted, Presence};
 use crate::proxy::plugin::{Boxed, Edit};
 use crate::proxy::{Gate, Target, Upstream};
@@ -60,7 +60,7 @@ impl Doors for Doorway {
         // An account's sid is letters and digits.
         let account = AccountName::new(account.as_bytes()).ok();
         let resource: Arc<str> = resource.into();
-        let target = format!("/v1/communications/{call}").parse().ok();
+        let path = format!("/v1/communications/{call}");
         Box::pin(async move {
             let classify = || {
                 let generation = gate.generation();
@@ -74,7 +74,7 @@ impl Doors for Doorway {
             loop {
                 let mut wait = match decision {
                     Decision::Admit(permit) => {
-                        let mut seat = call_permit(&gate, permit, class.account, &resource, target);
+                        let mut seat = call_permit(&gate, permit, class.account, &resource, &path);
                         seat.held_max = gate.generation().hold_up_to(class.resource);
                         return Ok(Some(seat));
                     }
@@ -107,20 +107,20 @@ fn call_permit(
     mut permit: Permit,
     account: AccountName,
     resource: &Arc<str>,
-    target: Option<PathAndQuery>,
+    path: &str,
 ) -> CallPermit {
     let now = gate.clock.now();
     permit.begin(now);
-    let (method, request_id) = (Method::POST, RequestId::new());
+    let head = Head::new(Method::POST, Version::HTTP_11, path, 0, 0);
+    let head = Arc::new(head.expect("a call's sid is letters and digits"));
     let (id, upstream) = (gate.live.next_id(), crate::proxy::PLUGIN.into());
     let resource = Arc::clone(resource);
     let request = Request::new(
         account,
         resource,
         upstream,
-        method,
-        target,
-        request_id,
+        head,
+        RequestId::new(),
         now,
         id,
         Arc::default(),

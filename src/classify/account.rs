@@ -9,13 +9,14 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use http::header::AUTHORIZATION;
-use http::{HeaderMap, HeaderName, request};
+use http::{HeaderMap, HeaderName};
 use ipnet::IpNet;
 
 use super::Fault;
 use super::path::decoded;
 use super::token::Key;
 use crate::admission::AccountName;
+use crate::head::{Fields, Head};
 
 /// Characters of basic credentials that are read: whole groups of four, so that the cut is clean.
 const BASIC_READ: usize = 256;
@@ -86,14 +87,14 @@ impl Peer {
     /// Where the request comes from: the last address of `x-forwarded-for` that is not a trusted proxy's, if
     /// the peer is one; else the peer.
     #[must_use]
-    pub fn client_address(&self, headers: &HeaderMap) -> Option<IpAddr> {
+    pub fn client_address(&self, fields: &Fields) -> Option<IpAddr> {
         let address = self.address?;
         if self.trusted.0.is_empty() || !self.trusted.contains(address) {
             return Some(address);
         }
         let mut last = address;
-        for line in headers.get_all("x-forwarded-for").iter().rev() {
-            for hop in line.as_bytes().rsplit(|&byte| byte == b',') {
+        for line in fields.all("x-forwarded-for").rev() {
+            for hop in line.rsplit(|&byte| byte == b',') {
                 // What is no address was written by no proxy that is believed: the hop before it is the client.
                 let hop = std::str::from_utf8(hop.trim_ascii())
                     .ok()
@@ -113,7 +114,7 @@ impl AccountSource {
     /// The account, `None` if this source has nothing to say, or a fault if it is there and broken.
     pub(super) fn find<'p>(
         &self,
-        head: &request::Parts,
+        head: &Head,
         peer: &Peer,
         capture: &impl Fn(&str) -> Option<&'p [u8]>,
         keys: &[Key],
@@ -122,18 +123,14 @@ impl AccountSource {
             Self::Path(name) => capture(name)
                 .map(|found| named(&decoded(found)))
                 .transpose(),
-            Self::BasicAuth => basic_auth_user(&head.headers),
-            Self::Header(name) => head
-                .headers
-                .get(name)
-                .map(|value| named(value.as_bytes()))
-                .transpose(),
-            Self::Query(name) => query_parameter(head.uri.query(), name),
+            Self::BasicAuth => basic_auth_user(&head.fields),
+            Self::Header(name) => head.fields.get(name.as_str()).map(named).transpose(),
+            Self::Query(name) => query_parameter(head.query(), name),
             Self::Jwt {
                 claim,
                 keys: wanted,
             } => {
-                let Some(token) = credentials(&head.headers, "bearer") else {
+                let Some(token) = credentials(&head.fields, "bearer") else {
                     return Ok(None);
                 };
                 let token = std::str::from_utf8(token).map_err(|_| Fault::Unauthorized)?;
@@ -149,7 +146,7 @@ impl AccountSource {
                 .map(|name| named(name.as_bytes()))
                 .transpose(),
             Self::ClientAddress => {
-                let address = peer.client_address(&head.headers);
+                let address = peer.client_address(&head.fields);
                 address
                     .map(|address| named(address.to_string().as_bytes()))
                     .transpose()
@@ -174,8 +171,8 @@ fn named(name: &[u8]) -> Result<AccountName, Fault> {
 }
 
 /// What follows the scheme in `authorization`; empty if nothing does, which is broken rather than absent.
-fn credentials<'h>(headers: &'h HeaderMap, scheme: &str) -> Option<&'h [u8]> {
-    let value = headers.get(AUTHORIZATION)?.as_bytes().trim_ascii();
+fn credentials<'h>(fields: &'h Fields, scheme: &str) -> Option<&'h [u8]> {
+    let value = fields.get(AUTHORIZATION.as_str())?.trim_ascii();
     let end = value
         .iter()
         .position(u8::is_ascii_whitespace)
@@ -186,8 +183,8 @@ fn credentials<'h>(headers: &'h HeaderMap, scheme: &str) -> Option<&'h [u8]> {
         .then(|| rest.trim_ascii())
 }
 
-fn basic_auth_user(headers: &HeaderMap) -> Result<Option<AccountName>, Fault> {
-    let Some(encoded) = credentials(headers, "basic") else {
+fn basic_auth_user(fields: &Fields) -> Result<Option<AccountName>, Fault> {
+    let Some(encoded) = credentials(fields, "basic") else {
         return Ok(None);
     };
     // The longest name and its colon end inside the first 129 bytes; of a longer password nothing more is read.
@@ -214,11 +211,12 @@ fn query_parameter(query: Option<&str>, wanted: &str) -> Result<Option<AccountNa
 mod tests {
     use super::*;
 
-    fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
-        let pair = |(name, value): &(&str, &str)| {
-            (HeaderName::try_from(*name).unwrap(), value.parse().unwrap())
-        };
-        pairs.iter().map(pair).collect()
+    fn headers(pairs: &[(&str, &str)]) -> Fields {
+        let mut fields = Fields::default();
+        for (name, value) in pairs {
+            fields.push(name.as_bytes(), value.as_bytes());
+        }
+        fields
     }
 
     fn peer(address: &str, trusted: &[&str]) -> Peer {
@@ -238,7 +236,7 @@ mod tests {
     fn forwarded_for_counts_only_from_a_trusted_proxy() {
         let claimed = headers(&[("x-forwarded-for", "198.51.100.7")]);
         let address =
-            |peer: &Peer, headers: &HeaderMap| peer.client_address(headers).unwrap().to_string();
+            |peer: &Peer, headers: &Fields| peer.client_address(headers).unwrap().to_string();
         assert_eq!(address(&peer("192.0.2.1", &[]), &claimed), "192.0.2.1");
         assert_eq!(
             address(&peer("10.0.0.1", &["10.0.0.0/8"]), &claimed),
@@ -278,8 +276,8 @@ mod tests {
     // A31, G19: bytes that are no address hide nobody who stands behind a proxy that is believed.
     #[test]
     fn a_garbled_forwarded_for_does_not_hide_the_client() {
-        let line = http::HeaderValue::from_bytes(b"\xff, 198.51.100.7").unwrap();
-        let garbled = HeaderMap::from_iter([(HeaderName::from_static("x-forwarded-for"), line)]);
+        let mut garbled = Fields::default();
+        garbled.push(b"x-forwarded-for", b"\xff, 198.51.100.7");
         let proxy = peer("10.0.0.1", &["10.0.0.0/8"]);
         assert_eq!(
             proxy.client_address(&garbled).unwrap().to_string(),

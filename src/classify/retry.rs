@@ -4,7 +4,9 @@
 //! second request of the same kind, so one that says nothing is a first attempt. Never trusted with more than that: whoever
 //! lies gains the rights that it has anyway.
 
-use http::{HeaderMap, HeaderName};
+use http::HeaderName;
+
+use crate::head::Fields;
 
 /// Earlier attempts (gRPC, A6: client retries).
 const GRPC: &str = "grpc-previous-rpc-attempts";
@@ -23,11 +25,12 @@ pub struct Retries {
 impl Retries {
     /// Whether the request was tried before.
     #[must_use]
-    pub fn is_retry(&self, headers: &HeaderMap) -> bool {
-        let text = |name: &str| headers.get(name)?.to_str().ok().map(str::trim);
+    pub fn is_retry(&self, fields: &Fields) -> bool {
+        let text = |name: &str| fields.text(name).map(str::trim);
         let number = |name: &str| text(name)?.parse::<u32>().ok();
-        let own = self.header.as_ref().and_then(|name| headers.get(name));
-        own.is_some_and(|value| value.as_bytes().trim_ascii() != b"0")
+        let own = self.header.as_ref();
+        let own = own.and_then(|name| fields.get(name.as_str()));
+        own.is_some_and(|value| value.trim_ascii() != b"0")
             || number(GRPC).is_some_and(|earlier| earlier > 0)
             || number(ENVOY).is_some_and(|attempt| attempt > 1)
             || text(AWS)
@@ -49,9 +52,9 @@ mod tests {
         let retries = Retries {
             header: Some(HeaderName::from_static("x-again")),
         };
-        let mut headers = HeaderMap::new();
-        headers.insert(name, value.parse().expect("a value"));
-        retries.is_retry(&headers)
+        let mut fields = Fields::default();
+        fields.push(name.as_bytes(), value.as_bytes());
+        retries.is_retry(&fields)
     }
 
     // G22: attempts are numbered from 0, from 1, or as the operator's clients do; nonsense is a first attempt.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 use http::header::AUTHORIZATION;
-use http::{HeaderMap, HeaderName, Method, request};
+use http::{HeaderName, Method};
 use smallvec::SmallVec;
 
 use super::Fault;
@@ -19,6 +19,7 @@ use super::token::Key;
 use crate::admission::{
     AccountName, Class, ClientNetwork, Cost, GroupId, Priority, ResourceId, UpstreamId, Value,
 };
+use crate::head::{Fields, Head};
 
 /// What a resource's requests look like; everything that is set must fit.
 #[derive(Debug, Clone, Default)]
@@ -141,8 +142,8 @@ impl Rules {
     }
 
     /// The class of a request, or `None` when no resource matches and no default is configured.
-    pub fn classify(&self, head: &request::Parts, peer: &Peer) -> Result<Option<Matched>, Fault> {
-        let path = NormalPath::new(head.uri.path().as_bytes())?;
+    pub fn classify(&self, head: &Head, peer: &Peer) -> Result<Option<Matched>, Fault> {
+        let path = NormalPath::new(head.path().as_bytes())?;
         let mut captures = Captures::default();
         let found = self
             .settings
@@ -170,7 +171,7 @@ impl Rules {
         };
         let group_priority = group.map(|id| self.settings.groups[usize::from(id.0)].priority);
         let retries = self.settings.retries.as_ref();
-        let is_retry = retries.is_some_and(|retries| retries.is_retry(&head.headers));
+        let is_retry = retries.is_some_and(|retries| retries.is_retry(&head.fields));
         let priority = group_priority.map_or(resource.priority, |of| of.max(resource.priority));
         let class = Class {
             account,
@@ -182,8 +183,8 @@ impl Rules {
             is_retry,
             cost: resource.cost.now(),
             learner: resource.cost.learner(),
-            network: peer.client_address(&head.headers).map(ClientNetwork::of),
-            values: self.values(&head.headers, resource, &captures),
+            network: peer.client_address(&head.fields).map(ClientNetwork::of),
+            values: self.values(&head.fields, resource, &captures),
         };
         Ok(Some(Matched {
             class,
@@ -209,13 +210,13 @@ impl Rules {
             cost: resource.cost.now(),
             learner: resource.cost.learner(),
             network: None,
-            values: self.values(&HeaderMap::new(), resource, &Captures::default()),
+            values: self.values(&Fields::default(), resource, &Captures::default()),
         })
     }
 
     fn identify(
         &self,
-        head: &request::Parts,
+        head: &Head,
         peer: &Peer,
         resource: &Resource,
         captures: &Captures<'_>,
@@ -228,10 +229,10 @@ impl Rules {
         for (index, source) in self.settings.identify.iter().enumerate() {
             if matches!(source, AccountSource::Presence)
                 && let Some(credentials) = self.plugin_of(resource)
-                && head.headers.contains_key(AUTHORIZATION)
+                && head.fields.contains(AUTHORIZATION.as_str())
             {
                 // Who shows what does not verify is nobody, not whoever a laxer source would take it for; the plugin refuses it.
-                let found = credentials.account(&head.headers);
+                let found = credentials.account(&head.fields.to_map());
                 return Ok((found.unwrap_or(self.settings.unidentified), Some(index)));
             }
             if let Some(name) = source.find(head, peer, &capture, &self.settings.keys)? {
@@ -249,7 +250,7 @@ impl Rules {
 
     fn values(
         &self,
-        headers: &HeaderMap,
+        fields: &Fields,
         resource: &Resource,
         captures: &Captures<'_>,
     ) -> SmallVec<[Value; 2]> {
@@ -258,9 +259,7 @@ impl Rules {
             .as_ref()
             .and_then(|wanted| wanted.path.as_ref());
         let find = |source: &ValueSource| match source {
-            ValueSource::Header(name) => {
-                Value::new(headers.get(name).map(http::HeaderValue::as_bytes))
-            }
+            ValueSource::Header(name) => Value::new(fields.get(name.as_str())),
             ValueSource::Path(name) => {
                 let found = template.and_then(|template| captures.named(template, name));
                 Value::new(found.map(decoded).as_deref())
@@ -271,27 +270,22 @@ impl Rules {
 }
 
 impl ResourceMatch {
-    fn fits<'p>(
-        &self,
-        head: &request::Parts,
-        path: &'p NormalPath<'_>,
-        captures: &mut Captures<'p>,
-    ) -> bool {
+    fn fits<'p>(&self, head: &Head, path: &'p NormalPath<'_>, captures: &mut Captures<'p>) -> bool {
         self.path
             .as_ref()
             .is_none_or(|template| template.captures(path, captures))
             && (self.methods.is_empty() || self.methods.contains(&head.method))
             && (self.hosts.is_empty() || self.fits_host(head))
             && self.headers.iter().all(|(name, wanted)| {
-                let mut found = head.headers.get_all(name).iter();
+                let mut found = head.fields.all(name.as_str());
                 match wanted {
-                    Some(wanted) => found.any(|value| value.as_bytes() == wanted.as_bytes()),
+                    Some(wanted) => found.any(|value| value == wanted.as_bytes()),
                     None => found.next().is_some(),
                 }
             })
     }
 
-    fn fits_host(&self, head: &request::Parts) -> bool {
+    fn fits_host(&self, head: &Head) -> bool {
         let Some(host) = host_of(head) else {
             return false;
         };
@@ -301,15 +295,12 @@ impl ResourceMatch {
     }
 }
 
-/// The host a request names, without its port: the target's authority if it has one, else the header.
-fn host_of(head: &request::Parts) -> Option<&str> {
-    if let Some(host) = head.uri.host() {
-        return Some(host);
-    }
-    let value = head.headers.get(http::header::HOST)?.to_str().ok()?;
-    let end = value
+/// The host a request names, without its port.
+fn host_of(head: &Head) -> Option<&str> {
+    let host = std::str::from_utf8(head.host()?).ok()?;
+    let end = host
         .rfind(':')
-        .filter(|&colon| !value[colon..].contains(']'))
-        .unwrap_or(value.len());
-    Some(&value[..end])
+        .filter(|&colon| !host[colon..].contains(']'))
+        .unwrap_or(host.len());
+    Some(&host[..end])
 }

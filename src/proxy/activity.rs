@@ -73,7 +73,8 @@ impl Activity {
         }
     }
 
-    fn bytes_came(&self) {
+    /// Bytes of a head came, unless a request is in progress.
+    pub(super) fn bytes_came(&self) {
         if self.in_progress.load(Ordering::Relaxed) == 0
             && self.head_since.load(Ordering::Relaxed) == 0
         {
@@ -91,6 +92,16 @@ impl Activity {
     pub(super) fn end(&self, now: Instant) {
         if self.in_progress.fetch_sub(1, Ordering::Relaxed) == 1 {
             self.idle_since.store(self.mark(now), Ordering::Relaxed);
+        }
+    }
+
+    /// Something was written, or the client takes nothing.
+    pub(super) fn note_write(&self, is_pending: bool) {
+        let blocked = self.blocked_since.load(Ordering::Relaxed);
+        if is_pending && blocked == 0 {
+            self.blocked_since.store(UNTIMED, Ordering::Relaxed);
+        } else if !is_pending && blocked != 0 {
+            self.blocked_since.store(0, Ordering::Relaxed);
         }
     }
 
@@ -154,16 +165,6 @@ impl<S> Marked<S> {
             prefix_read: 0,
         }
     }
-
-    fn note_write(&self, is_pending: bool) {
-        let activity = &self.activity.activity;
-        let blocked = activity.blocked_since.load(Ordering::Relaxed);
-        if is_pending && blocked == 0 {
-            activity.blocked_since.store(UNTIMED, Ordering::Relaxed);
-        } else if !is_pending && blocked != 0 {
-            activity.blocked_since.store(0, Ordering::Relaxed);
-        }
-    }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Marked<S> {
@@ -195,7 +196,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Marked<S> {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.inner).poll_write(cx, buf);
-        self.note_write(written.is_pending());
+        self.activity.activity.note_write(written.is_pending());
         written
     }
 
@@ -205,7 +206,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Marked<S> {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = write_gathered(Pin::new(&mut self.inner), cx, bufs);
-        self.note_write(written.is_pending());
+        self.activity.activity.note_write(written.is_pending());
         written
     }
 

@@ -20,6 +20,7 @@ use super::pool;
 use super::settings::Departed;
 use super::socket::Socket;
 use super::upstream::Visit;
+use crate::head::Fields;
 
 /// An answer is near completion once no more than this is left of it to read. The gate reads so much at once, and as much lies in
 /// the buffers of a connection: what has the place is then the transfer and no longer the work.
@@ -32,7 +33,7 @@ const END_PART: u64 = 10;
 pub(super) enum BodyError {
     /// The client broke it off.
     #[error("the request's body ended before its end")]
-    Client(#[from] hyper::Error),
+    Client,
     /// The upstream broke it off.
     #[error("the answer's body broke off")]
     Upstream(#[from] Broken),
@@ -73,6 +74,8 @@ pub(super) struct Answer {
 #[derive(Debug)]
 pub(super) struct ResponseBody {
     payload: Payload,
+    /// An upstream's fields, which are passed on as they came; boxed, as a body is moved often.
+    passed: Option<Box<Fields>>,
     context: Option<Box<Context>>,
     /// Whether the task that polls it is the one that is woken when an operator ends the request.
     is_watched: bool,
@@ -212,6 +215,7 @@ impl ResponseBody {
     pub(super) fn own(bytes: Bytes, context: Option<Box<Context>>) -> Self {
         Self {
             payload: Payload::Own(Some(bytes)),
+            passed: None,
             context,
             is_watched: false,
         }
@@ -255,6 +259,17 @@ impl ResponseBody {
         is_cancelled
     }
 
+    /// With the upstream's fields, for a client to whom they are written as they came.
+    pub(super) fn passing(mut self, fields: Fields) -> Self {
+        self.passed = Some(Box::new(fields));
+        self
+    }
+
+    /// An upstream's fields, where they are no part of the response's own.
+    pub(super) fn passed(&self) -> Option<&Fields> {
+        self.passed.as_deref()
+    }
+
     /// The request's context, for another body.
     pub(super) fn take_context(&mut self) -> Option<Box<Context>> {
         self.context.take()
@@ -269,6 +284,7 @@ impl ResponseBody {
         };
         Self {
             payload,
+            passed: None,
             context,
             is_watched: false,
         }
@@ -278,6 +294,7 @@ impl ResponseBody {
     pub(super) fn stream(stream: Box<dyn Stream>, context: Box<Context>) -> Self {
         Self {
             payload: Payload::Plugin(stream),
+            passed: None,
             context: Some(context),
             is_watched: false,
         }
@@ -287,6 +304,7 @@ impl ResponseBody {
     pub(super) fn answer(answer: Answer, context: Box<Context>) -> Self {
         Self {
             payload: Payload::Answer(answer),
+            passed: None,
             context: Some(context),
             is_watched: false,
         }
@@ -388,6 +406,7 @@ impl Drop for ResponseBody {
             let context = Some(context);
             let orphan = Self {
                 payload,
+                passed: None,
                 context,
                 is_watched: true,
             };

@@ -1,6 +1,6 @@
-//! One client connection: TLS, protocol, hyper, and every timeout.
+//! One client connection: TLS, protocol, and every timeout.
 //!
-//! hyper drives the protocol; this file owns what surrounds it: the handshake's deadline, the choice between HTTP/1.1 and
+//! The protocol is driven by [`http1`](super::http1), and by hyper for HTTP/2; this file owns what surrounds it: the handshake's deadline, the choice between HTTP/1.1 and
 //! HTTP/2 by ALPN or by the first four bytes, the one lazy timer, and the phases of shutting down. The rare branches (TLS,
 //! HTTP/2) are boxed, so that the common connection stays small. Never looks inside a request.
 
@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
-use hyper::server::conn::{http1, http2};
+use hyper::server::conn::http2;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
@@ -24,6 +24,7 @@ use tokio::time::{Instant, Sleep};
 use super::activity::{Activity, Deadline, Marked, PREFIX};
 use super::body::ResponseBody;
 use super::gate::{Gate, Open, Phase};
+use super::http1;
 use super::tls::Acceptor;
 use crate::classify::Peer;
 use crate::telemetry::Hangup;
@@ -32,8 +33,6 @@ use crate::telemetry::Hangup;
 const STREAM_WINDOW: u32 = 64 * 1024 - 1;
 /// HTTP/2: streams that a client may reset before they were looked at (CVE-2023-44487).
 const RESET_STREAMS_MAX: usize = 20;
-/// HTTP/1: hyper's smallest read buffer, in bytes.
-const READ_BUFFER_MIN: usize = 8 * 1024;
 
 /// What all requests of a connection share.
 #[derive(Debug)]
@@ -181,20 +180,9 @@ async fn serve_http1<S>(stream: S, prefix: &[u8], connection: Arc<Connection>, o
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let max_head = connection.gate.generation().settings.max_head;
-    let io = TokioIo::new(Marked::new(stream, Arc::clone(&connection), prefix));
-    let requests = requests(Arc::clone(&connection));
-    let http = http1::Builder::new()
-        .max_buf_size(max_head.max(READ_BUFFER_MIN))
-        .max_header_size(max_head)
-        .serve_connection(io, requests)
-        .with_upgrades();
-    drive(
-        http,
-        &connection,
-        http1::UpgradeableConnection::graceful_shutdown,
-    )
-    .await;
+    let http = http1::serve(stream, prefix, Arc::clone(&connection));
+    // It looks at the phase by itself, whenever it is polled.
+    drive(http, &connection, |_| ()).await;
     drop(open);
 }
 
@@ -335,7 +323,7 @@ fn watch(
     Poll::Pending
 }
 
-/// Hands each request of a connection on.
+/// Hands each request of an HTTP/2 connection on.
 fn requests(
     connection: Arc<Connection>,
 ) -> impl Service<
@@ -344,5 +332,5 @@ fn requests(
     Error = Infallible,
     Future: Send + 'static,
 > {
-    service_fn(move |request| super::serve(&connection, request))
+    service_fn(move |request| super::serve_http2(&connection, request))
 }

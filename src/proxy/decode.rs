@@ -1,4 +1,4 @@
-//! An upstream's body, decoded as it comes: a length, chunks, or until the connection closes (RFC 9112 §7.1).
+//! A body, decoded as it comes: a length, chunks, or until the connection closes (RFC 9112 §7.1).
 //!
 //! A chunk's extensions are dropped, its framing is taken strictly: what could be read in two ways is an error. Never holds
 //! more than the piece that it hands on.
@@ -8,14 +8,15 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body::Frame;
+use tokio::io::AsyncRead;
 
 use super::incoming::{Broken, FIELDS_MAX, HEAD_MAX};
-use super::socket::Socket;
+use super::socket::Buffered;
 
 /// Longest line that gives a chunk's size, and longest trailer section, in bytes.
 const CHUNK_LINE_MAX: usize = 4 * 1024;
 
-/// What is left of an answer's body.
+/// What is left of a body.
 #[derive(Debug)]
 pub(super) struct Decoder {
     pub(super) left: Left,
@@ -52,9 +53,9 @@ impl Decoder {
     }
 
     /// The next frame of the body.
-    pub(super) fn poll_frame(
+    pub(super) fn poll_frame<S: AsyncRead + Unpin>(
         &mut self,
-        socket: &mut Socket,
+        socket: &mut Buffered<S>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         loop {
@@ -115,7 +116,11 @@ impl Decoder {
 }
 
 /// The next piece of what must still come.
-fn poll_some(socket: &mut Socket, cx: &mut Context<'_>, left: u64) -> Poll<Result<Bytes, Broken>> {
+fn poll_some<S: AsyncRead + Unpin>(
+    socket: &mut Buffered<S>,
+    cx: &mut Context<'_>,
+    left: u64,
+) -> Poll<Result<Bytes, Broken>> {
     let piece = ready!(socket.poll_piece(cx, left))?;
     Poll::Ready(if piece.is_empty() {
         Err(Broken::Ended)
@@ -125,7 +130,10 @@ fn poll_some(socket: &mut Socket, cx: &mut Context<'_>, left: u64) -> Poll<Resul
 }
 
 /// The length of the next line with its end, once it is there whole.
-fn poll_line(socket: &mut Socket, cx: &mut Context<'_>) -> Poll<Result<usize, Broken>> {
+fn poll_line<S: AsyncRead + Unpin>(
+    socket: &mut Buffered<S>,
+    cx: &mut Context<'_>,
+) -> Poll<Result<usize, Broken>> {
     loop {
         let unused = socket.unused();
         let end = unused
@@ -160,7 +168,10 @@ fn chunk_size(line: &[u8]) -> Result<u64, Broken> {
     u64::from_str_radix(text, 16).map_err(|_| WHAT)
 }
 
-fn poll_trailers(socket: &mut Socket, cx: &mut Context<'_>) -> Poll<Result<HeaderMap, Broken>> {
+fn poll_trailers<S: AsyncRead + Unpin>(
+    socket: &mut Buffered<S>,
+    cx: &mut Context<'_>,
+) -> Poll<Result<HeaderMap, Broken>> {
     loop {
         let mut fields = [httparse::EMPTY_HEADER; FIELDS_MAX];
         match httparse::parse_headers(socket.unused(), &mut fields) {

@@ -12,18 +12,18 @@ use http::header::{
     ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, ETAG, IF_MODIFIED_SINCE,
     IF_NONE_MATCH, IF_RANGE, RANGE,
 };
-use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
 
+use super::Asking;
 use super::body::{BodyError, ResponseBody};
 use super::context::Context;
-use super::headers::Seen;
 use super::outcome::Refusal;
 use super::plugin::Edit;
 use super::respond;
 use super::upload::{RequestBody, UploadFault};
+use crate::head::Head;
 
 /// Longest form that is read, and longest document that is edited, in bytes.
 const DOCUMENT_MAX: usize = 64 * 1024;
@@ -45,34 +45,36 @@ const OF_ITS_BYTES: [HeaderName; 5] = [
     HeaderName::from_static("repr-digest"),
 ];
 
+/// Whether a field of a request is left out, since its answer could not be edited.
+pub(super) fn is_not_asked_for(name: &[u8]) -> bool {
+    NOT_ASKED_FOR
+        .iter()
+        .any(|known| known.as_str().as_bytes() == name)
+}
+
 /// Sends a request on if it is genuine, and edits what comes back.
 pub(super) async fn exchange(
     edit: Arc<dyn Edit>,
     context: Box<Context>,
-    mut head: Parts,
-    seen: Seen,
-    mut body: RequestBody,
+    mut asking: Asking,
 ) -> Response<ResponseBody> {
-    let is_grpc = seen.is_grpc;
+    let is_grpc = asking.seen.is_grpc;
     // A form is small: all of it comes within the time that a larger upload may stand still.
     let patience = context.upstream().map(|of| of.settings.idle_timeout);
     let judged = tokio::select! {
-        judged = judge(&*edit, &head, &mut body, patience.unwrap_or_default()) => judged,
+        judged = judge(&*edit, &context.request.head, &mut asking.body, patience.unwrap_or_default()) => judged,
         () = context.request.hangup().asked() => Err(Refusal::Cancelled),
     };
     if let Err(refusal) = judged {
         return respond::refuse(context, &refusal, is_grpc);
     }
-    for name in NOT_ASKED_FOR {
-        head.headers.remove(name);
-    }
-    let response = super::exchange(context, head, seen, body).await;
+    let response = super::exchange(context, asking).await;
     answer(&*edit, response, is_grpc).await
 }
 
 async fn judge(
     edit: &dyn Edit,
-    head: &Parts,
+    head: &Head,
     body: &mut RequestBody,
     patience: Duration,
 ) -> Result<(), Refusal> {
@@ -85,7 +87,7 @@ async fn judge(
         Ok(Err(UploadFault::Broken)) => return Err(Refusal::BodyInvalid),
         Ok(Ok(form)) => form,
     };
-    if edit.is_genuine(head, &form) {
+    if edit.is_genuine(&head.to_parts(), &form) {
         Ok(())
     } else {
         Err(Refusal::SignatureInvalid)

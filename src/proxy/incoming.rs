@@ -8,21 +8,20 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::{HeaderValue, StatusCode};
 use hyper::ext::ReasonPhrase;
-use smallvec::SmallVec;
 
 use super::decode::{Decoder, Left};
 use super::socket::Socket;
+use crate::head::Fields;
 
 /// Longest response head, in bytes; nginx takes 4 to 8 KiB, Envoy 60.
 pub(super) const HEAD_MAX: usize = 64 * 1024;
 /// Most fields of a head or of trailers, as many as hyper takes.
 pub(super) const FIELDS_MAX: usize = 100;
-/// Fields that the gate adds to every answer.
+/// Fields that the gate adds to every answer, and room for them.
 const ADDED: usize = 2;
+const ADDED_BYTES: usize = 64;
 
 /// What is wrong with an answer.
 #[derive(Debug, thiserror::Error)]
@@ -39,7 +38,8 @@ pub(super) enum Broken {
 #[derive(Debug)]
 pub(super) struct Head {
     pub(super) status: StatusCode,
-    pub(super) headers: HeaderMap,
+    /// Its fields, but for those that end here.
+    pub(super) fields: Fields,
     /// The words behind the status, where they are not the usual ones.
     pub(super) reason: Option<ReasonPhrase>,
     /// The protocol it switches to, with a status of 101.
@@ -97,66 +97,69 @@ fn parse(bytes: &[u8], is_head_request: bool) -> Result<Option<(Head, usize)>, B
         .reason
         .filter(|words| Some(*words) != status.canonical_reason());
     let reason = reason.and_then(|words| ReasonPhrase::try_from(words.as_bytes()).ok());
-    // One copy of the head, which all values share.
-    let shared = Bytes::copy_from_slice(&bytes[..length]);
     let mut meaning = Meaning::default();
-    let mut headers = HeaderMap::with_capacity(response.headers.len() + ADDED);
+    let count = response.headers.len() + ADDED;
+    let mut fields = Fields::with_capacity(length + ADDED_BYTES, count);
     for field in response.headers.iter() {
-        if field.name.eq_ignore_ascii_case("connection") {
-            meaning.connection(field.value);
-            continue;
-        }
-        let name = HeaderName::from_bytes(field.name.as_bytes());
-        let name = name.map_err(|_| Broken::Syntax("a field's name is none"))?;
-        let value =
-            HeaderValue::from_maybe_shared(shared.slice_ref(part_of(&shared, bytes, field.value)));
-        let value = value.map_err(|_| Broken::Syntax("a field's value is none"))?;
-        if meaning.take(&name, &value)? {
-            headers.append(name, value);
+        let name = field.name.as_bytes();
+        if meaning.take(name, field.value)? {
+            fields.push(name, field.value);
         }
     }
-    for name in meaning.named.drain(..) {
-        headers.remove(name);
+    if meaning.names_fields {
+        let named = response
+            .headers
+            .iter()
+            .filter(|field| is_connection(field.name));
+        for field in named {
+            fields.retain(|name, _| !names(field.value, name));
+        }
     }
-    let decoder = meaning.decoder(status, is_http10, is_head_request, &mut headers);
-    let upgrade = meaning
-        .upgrade
-        .filter(|_| status == StatusCode::SWITCHING_PROTOCOLS);
+    let decoder = meaning.decoder(status, is_http10, is_head_request, &mut fields);
+    let value = |value: Option<&[u8]>| value.and_then(|value| HeaderValue::from_bytes(value).ok());
     Ok(Some((
         Head {
             status,
-            headers,
+            fields,
             reason,
-            upgrade,
-            hold: meaning.hold,
+            upgrade: value(meaning.upgrade).filter(|_| status == StatusCode::SWITCHING_PROTOCOLS),
+            hold: value(meaning.hold),
             decoder,
         },
         length,
     )))
 }
 
-/// The bytes of `copy` that stand where `part` stands in `original`.
-fn part_of<'a>(copy: &'a [u8], original: &[u8], part: &[u8]) -> &'a [u8] {
-    let start = part.as_ptr() as usize - original.as_ptr() as usize;
-    &copy[start..start + part.len()]
+fn is_connection(name: &str) -> bool {
+    name.eq_ignore_ascii_case("connection")
+}
+
+/// Whether a value of `Connection` names that field.
+fn names(value: &[u8], name: &[u8]) -> bool {
+    let mut tokens = value.split(|&byte| byte == b',');
+    tokens.any(|token| token.trim_ascii().eq_ignore_ascii_case(name))
+}
+
+/// Whether a transfer coding is the one that is understood.
+pub(super) fn is_chunked(value: &[u8]) -> bool {
+    value.trim_ascii().eq_ignore_ascii_case(b"chunked")
 }
 
 /// What the fields say about the connection and the body.
 #[derive(Debug, Default)]
-struct Meaning {
+struct Meaning<'a> {
     length: Option<u64>,
     is_length_listed: bool,
     is_chunked: bool,
     closes: bool,
     keeps_alive: bool,
-    upgrade: Option<HeaderValue>,
-    hold: Option<HeaderValue>,
-    /// Fields that `Connection` names.
-    named: SmallVec<[HeaderName; 4]>,
+    upgrade: Option<&'a [u8]>,
+    hold: Option<&'a [u8]>,
+    /// `Connection` names fields, which end here.
+    names_fields: bool,
 }
 
-impl Meaning {
-    /// Notes what `Connection` says, the one field that nearly every answer has and nobody passes on.
+impl<'a> Meaning<'a> {
     fn connection(&mut self, value: &[u8]) {
         for token in value.split(|&byte| byte == b',') {
             let token = token.trim_ascii();
@@ -164,44 +167,45 @@ impl Meaning {
                 self.keeps_alive = true;
             } else if token.eq_ignore_ascii_case(b"close") {
                 self.closes = true;
-            } else if let Ok(name) = HeaderName::from_bytes(token) {
-                self.named.push(name);
+            } else {
+                self.names_fields |= !token.is_empty();
             }
         }
     }
 
-    /// Notes what another field means; false if it ends here.
-    fn take(&mut self, name: &HeaderName, value: &HeaderValue) -> Result<bool, Broken> {
-        match name.as_str() {
-            "content-length" => {
+    /// Notes what a field means; false if it ends here.
+    fn take(&mut self, name: &[u8], value: &'a [u8]) -> Result<bool, Broken> {
+        // Told apart by their lengths, which few other fields share.
+        let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
+        match name.len() {
+            2 if is("te") => {}
+            7 if is("upgrade") => self.upgrade = Some(value),
+            10 if is("keep-alive") => {}
+            10 if is("connection") => self.connection(value),
+            14 if is("content-length") => {
                 let length = parse_length(value).ok_or(Broken::Syntax("its length is none"))?;
                 if self.length.is_some_and(|other| other != length) {
                     return Err(Broken::Syntax("it has two lengths"));
                 }
-                self.is_length_listed |= value.as_bytes().contains(&b',');
+                self.is_length_listed |= value.contains(&b',');
                 // The same length said twice is passed on once.
                 return Ok(self.length.replace(length).is_none());
             }
-            "transfer-encoding" => {
-                if self.is_chunked
-                    || !value
-                        .as_bytes()
-                        .trim_ascii()
-                        .eq_ignore_ascii_case(b"chunked")
-                {
+            16 if is("proxy-connection") || is("x-admission-hold") => {
+                if name[0].eq_ignore_ascii_case(&b'x') {
+                    self.hold = Some(value);
+                }
+            }
+            17 if is("transfer-encoding") => {
+                if self.is_chunked || !is_chunked(value) {
                     return Err(Broken::Syntax(
                         "it has another transfer coding than `chunked`",
                     ));
                 }
                 self.is_chunked = true;
             }
-            "upgrade" => self.upgrade = Some(value.clone()),
-            "keep-alive"
-            | "proxy-connection"
-            | "proxy-authenticate"
-            | "proxy-authorization"
-            | "te" => {}
-            "x-admission-hold" => self.hold = Some(value.clone()),
+            18 if is("proxy-authenticate") => {}
+            19 if is("proxy-authorization") => {}
             _ => return Ok(true),
         }
         Ok(false)
@@ -212,12 +216,14 @@ impl Meaning {
         status: StatusCode,
         is_http10: bool,
         is_head_request: bool,
-        headers: &mut HeaderMap,
+        fields: &mut Fields,
     ) -> Decoder {
-        debug_assert!(!headers.contains_key(CONNECTION), "it ends here");
+        let without_length =
+            |fields: &mut Fields| fields.retain(|name, _| name != b"content-length");
         if let Some(length) = self.length.filter(|_| self.is_length_listed) {
             // A list of the same is passed on as one.
-            headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+            without_length(fields);
+            fields.push(b"content-length", length.to_string().as_bytes());
         }
         let persists = !self.closes && (!is_http10 || self.keeps_alive);
         let has_none = is_head_request
@@ -233,7 +239,7 @@ impl Meaning {
         match (self.is_chunked, self.length) {
             (true, length) => {
                 // A length beside chunks is a sign of smuggling: the chunks count, and nothing after them is believed.
-                headers.remove(CONTENT_LENGTH);
+                without_length(fields);
                 let is_reusable = persists && length.is_none() && !is_http10;
                 Decoder {
                     left: Left::ChunkSize,
@@ -257,8 +263,8 @@ impl Meaning {
 }
 
 /// A length is digits, which may come as a list of the same (RFC 9110 §8.6).
-fn parse_length(value: &HeaderValue) -> Option<u64> {
-    let mut lengths = value.to_str().ok()?.split(',').map(|text| {
+pub(super) fn parse_length(value: &[u8]) -> Option<u64> {
+    let mut lengths = std::str::from_utf8(value).ok()?.split(',').map(|text| {
         let text = text.trim();
         text.bytes()
             .all(|byte| byte.is_ascii_digit())
@@ -318,7 +324,7 @@ mod tests {
             head("HTTP/1.1 200 OK\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n");
         assert_eq!(both.decoder.left, Left::ChunkSize);
         assert!(!both.decoder.is_reusable);
-        assert!(!both.headers.contains_key(CONTENT_LENGTH));
+        assert!(!both.fields.contains("content-length"));
     }
 
     #[test]
@@ -341,9 +347,10 @@ mod tests {
             "HTTP/1.1 200 OK\r\nconnection: x-a, keep-alive\r\nkeep-alive: timeout=5\r\nx-a: 1\r\n\
              x-admission-hold: 1m\r\nx-b: 2\r\nset-cookie: a\r\nset-cookie: b\r\n\r\n",
         );
-        let names: Vec<_> = head.headers.keys().map(HeaderName::as_str).collect();
+        let map = head.fields.to_map();
+        let names: Vec<_> = map.keys().map(http::HeaderName::as_str).collect();
         assert_eq!(names.len(), 2, "{names:?}");
-        assert_eq!(head.headers.get_all("set-cookie").iter().count(), 2);
+        assert_eq!(map.get_all("set-cookie").iter().count(), 2);
     }
 
     proptest::proptest! {

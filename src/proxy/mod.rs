@@ -16,6 +16,7 @@ mod gate;
 mod gather;
 mod headers;
 mod health;
+mod http1;
 mod incoming;
 mod outcome;
 mod outgoing;
@@ -38,13 +39,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::future::Either;
-use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
-use hyper::upgrade::OnUpgrade;
 use tokio::sync::oneshot;
 
 use crate::admission::{AccountName, Class, Decision, LeaseId, Wait};
+use crate::head::Head;
 use crate::telemetry::{self, Trace};
 
 use body::{Answer, ResponseBody};
@@ -55,6 +55,7 @@ use gate::{Local, Names};
 use headers::{Added, Seen};
 use outcome::Refusal;
 use outgoing::Outgoing;
+use upgrade::OnUpgrade;
 use upload::{RequestBody, UploadFault};
 
 pub use gate::{Gate, Generation, PLUGIN, Phase, Route, Target};
@@ -69,32 +70,61 @@ pub use upstream::{EndpointStatus, Upstream};
 /// Longest lease of a resource that does not say.
 const HOLD_MAX: Duration = Duration::from_secs(3_600);
 
+/// What comes with a request's head.
+#[derive(Debug)]
+struct Asking {
+    seen: Seen,
+    body: RequestBody,
+    /// Where the client's connection arrives once it was told that it may switch to another protocol.
+    upgrade: Option<OnUpgrade>,
+}
+
+/// Answers one request of HTTP/2.
+fn serve_http2(
+    connection: &Arc<Connection>,
+    request: Request<Incoming>,
+) -> impl Future<Output = Result<Response<ResponseBody>, Infallible>> + Send + use<> {
+    let (head, body) = request.into_parts();
+    let head = Head::from(&head);
+    let seen = headers::look(&head);
+    let gate = &connection.gate;
+    let max_body = gate.local().generation.settings.max_body;
+    let body = RequestBody::new(
+        body.into(),
+        max_body,
+        seen.is_continue_expected,
+        &gate.clock,
+    );
+    let asking = Asking {
+        seen,
+        body,
+        upgrade: None,
+    };
+    let answered = serve(connection, Arc::new(head), asking);
+    async move { Ok(answered.await) }
+}
+
 /// Answers one request. What needs no waiting is done at once, so that the future holds only what forwarding needs: it is
 /// moved, and should be small.
 fn serve(
     connection: &Arc<Connection>,
-    request: Request<Incoming>,
-) -> impl Future<Output = Result<Response<ResponseBody>, Infallible>> + Send + use<> {
-    let judged = judge(connection, request);
+    head: Arc<Head>,
+    asking: Asking,
+) -> impl Future<Output = Response<ResponseBody>> + Send + use<> {
+    let judged = judge(connection, head, asking);
     async move {
-        Ok(match judged {
-            Judged::Admitted(context, head, seen, body) => {
-                admitted(context, head, seen, body).await
-            }
+        match judged {
+            Judged::Admitted(context, asking) => admitted(context, asking).await,
             // Boxed, as few requests wait and all are moved.
             Judged::Waiting(waiting, wait) => Box::pin(waited(waiting, wait)).await,
             Judged::Refused(refused) => *refused,
-        })
+        }
     }
 }
 
 /// What became of a request at once.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "the large one is the usual one, and a box would cost every request an allocation"
-)]
 enum Judged {
-    Admitted(Box<Context>, Parts, Seen, RequestBody),
+    Admitted(Box<Context>, Asking),
     Waiting(Box<wait::Waiting>, Wait),
     Refused(Box<Response<ResponseBody>>),
 }
@@ -103,51 +133,40 @@ enum Judged {
 async fn waited(mut waiting: Box<wait::Waiting>, wait: Wait) -> Response<ResponseBody> {
     match wait::wait(&mut waiting, wait).await {
         Ok(()) => {
-            let wait::Waiting {
-                context,
-                head,
-                seen,
-                body,
-            } = *waiting;
-            admitted(context, head, seen, body).await
+            let wait::Waiting { context, asking } = *waiting;
+            admitted(context, asking).await
         }
         Err(refusal) => {
-            let is_grpc = waiting.seen.is_grpc;
+            let is_grpc = waiting.asking.seen.is_grpc;
             respond::refuse(waiting.context, &refusal, is_grpc)
         }
     }
 }
 
 /// Classifies a request and acquires its place, or makes the answer that refuses it.
-fn judge(connection: &Arc<Connection>, request: Request<Incoming>) -> Judged {
+fn judge(connection: &Arc<Connection>, head: Arc<Head>, asking: Asking) -> Judged {
     let gate = &connection.gate;
     let started = gate.clock.now();
-    let (head, body) = request.into_parts();
     let local = gate.local();
-    let seen = headers::look(&head);
     let settings = &local.generation.settings;
+    let seen = &asking.seen;
+    let is_grpc = seen.is_grpc;
     let share = settings.traces;
     let mut trace = share.map(|share| Trace::join(&head, share, connection.is_tls));
-    let body = RequestBody::new(
-        body,
-        settings.max_body,
-        seen.is_continue_expected,
-        &gate.clock,
-    );
-    let found = headers::check(&head, &seen)
+    let found = headers::check(&head, seen)
         .map_err(Refusal::HeadInvalid)
         .and_then(|()| classify(&local, &head, connection));
     let class = match found {
         Ok(class) => class,
         Err(refusal) => {
-            let mut context = context(connection, local, None, &head, &seen, started);
+            let mut context = context(connection, local, None, head, seen, started);
             context.trace = trace;
-            return Judged::Refused(Box::new(respond::refuse(context, &refusal, seen.is_grpc)));
+            return Judged::Refused(Box::new(respond::refuse(context, &refusal, is_grpc)));
         }
     };
     let deadline = || {
         let header = settings.timeout_header.as_ref();
-        wait::client_deadline(&head, seen.is_grpc, header, started)
+        wait::client_deadline(&head, is_grpc, header, started)
     };
     let policy = &local.generation.policy;
     let decision = gate
@@ -156,35 +175,29 @@ fn judge(connection: &Arc<Connection>, request: Request<Incoming>) -> Judged {
     let decided = gate.clock.now();
     gate.stats
         .observe_decision(decided.saturating_duration_since(started));
-    let mut context = context(connection, local, Some(&class), &head, &seen, started);
     if let Some(trace) = &mut trace {
-        trace.decided(|| connection.peer.client_address(&head.headers), decided);
+        trace.decided(|| connection.peer.client_address(&head.fields), decided);
     }
+    let mut context = context(connection, local, Some(&class), head, seen, started);
     context.trace = trace;
     match decision {
         Decision::Reject(rejection) => {
             let refusal = Refusal::Limit(rejection);
-            Judged::Refused(Box::new(respond::refuse(context, &refusal, seen.is_grpc)))
+            Judged::Refused(Box::new(respond::refuse(context, &refusal, is_grpc)))
         }
         Decision::Admit(permit) => {
             context.hold(permit);
             context.forwarded_at = Some(decided);
-            Judged::Admitted(context, head, seen, body)
+            Judged::Admitted(context, asking)
         }
         Decision::Wait(wait) => {
             context.wait(wait.ticket());
-            let waiting = wait::Waiting {
-                context,
-                head,
-                seen,
-                body,
-            };
-            Judged::Waiting(Box::new(waiting), wait)
+            Judged::Waiting(Box::new(wait::Waiting { context, asking }), wait)
         }
     }
 }
 
-fn classify(local: &Local, head: &Parts, connection: &Connection) -> Result<Class, Refusal> {
+fn classify(local: &Local, head: &Head, connection: &Connection) -> Result<Class, Refusal> {
     let found = local.generation.rules.classify(head, &connection.peer);
     let matched = found.map_err(Refusal::Fault)?.ok_or(Refusal::NoResource)?;
     Ok(matched.class)
@@ -194,7 +207,7 @@ fn context(
     connection: &Arc<Connection>,
     local: Arc<Local>,
     class: Option<&Class>,
-    head: &Parts,
+    head: Arc<Head>,
     seen: &Seen,
     started: Instant,
 ) -> Box<Context> {
@@ -202,42 +215,38 @@ fn context(
     let known = resource.map(|resource| &local.names[usize::from(resource)]);
     let names = known.cloned().unwrap_or_else(Names::none);
     let nobody = || AccountName::new(b"-").expect("a dash is a name");
+    let request_id = seen.request_id(&head);
+    let client = connection
+        .is_trusted
+        .then(|| connection.peer.client_address(&head.fields));
     let request = telemetry::Request::new(
         class.map_or_else(nobody, |class| class.account),
         names.resource,
         names.upstream,
-        head.method.clone(),
-        headers::target(head),
-        seen.request_id(),
+        head,
+        request_id,
         started,
         local.gate.live.next_id(),
         connection.hangup(),
     );
     let own = Arc::clone(connection);
     let mut context = Box::new(Context::new(local, Arc::new(request), resource, own));
-    if connection.is_trusted {
-        context.client = connection.peer.client_address(&head.headers);
-    }
+    context.client = client.flatten();
     context
 }
 
 /// Forwards a request that has its place. Where the upstream is to finish although the client may leave, the exchange
 /// runs in a task of its own, which goes on when nobody waits for it any more.
-async fn admitted(
-    context: Box<Context>,
-    head: Parts,
-    seen: Seen,
-    body: RequestBody,
-) -> Response<ResponseBody> {
+async fn admitted(context: Box<Context>, asking: Asking) -> Response<ResponseBody> {
     let departed = context
         .route()
         .map_or(Departed::Close, |(route, _)| route.departed);
     let Departed::Finish(bound) = departed else {
-        return carry(context, head, seen, body).await;
+        return carry(context, asking).await;
     };
     let (mut answer, waiting) = oneshot::channel();
     tokio::spawn(async move {
-        let mut exchange = std::pin::pin!(carry(context, head, seen, body));
+        let mut exchange = std::pin::pin!(carry(context, asking));
         tokio::select! {
             // Should nobody be there any more, the response's drop drains it, with the place held.
             response = &mut exchange => drop(answer.send(response)),
@@ -258,49 +267,47 @@ async fn admitted(
 /// The exchange, with what edits its answer where there is something.
 fn carry(
     context: Box<Context>,
-    head: Parts,
-    seen: Seen,
-    body: RequestBody,
+    asking: Asking,
 ) -> impl Future<Output = Response<ResponseBody>> + Send {
     match context.edit().cloned() {
-        None => Either::Left(exchange(context, head, seen, body)),
+        None => Either::Left(exchange(context, asking)),
         // Boxed, as every request carries the room for it.
-        Some(edit) => Either::Right(Box::pin(edit::exchange(edit, context, head, seen, body))),
+        Some(edit) => Either::Right(Box::pin(edit::exchange(edit, context, asking))),
     }
 }
 
-async fn exchange(
-    mut context: Box<Context>,
-    mut head: Parts,
-    seen: Seen,
-    mut body: RequestBody,
-) -> Response<ResponseBody> {
-    let is_grpc = seen.is_grpc;
+async fn exchange(mut context: Box<Context>, asking: Asking) -> Response<ResponseBody> {
+    let is_grpc = asking.seen.is_grpc;
     let Some((route, names)) = context.route() else {
         return respond::refuse(context, &Refusal::NoResource, is_grpc);
     };
     let max_body = context.local.generation.settings.max_body;
-    if max_body.is_some_and(|max| declared_length(&head).is_some_and(|length| length > max)) {
+    let head = &context.request.head;
+    if max_body.is_some_and(|max| declared_length(head).is_some_and(|length| length > max)) {
         return respond::refuse(context, &Refusal::BodyTooLarge, is_grpc);
     }
     let Some(upstream) = context.upstream().cloned() else {
         return match context.plugin().cloned() {
             // Boxed, as every forwarded request carries the room for it.
-            Some(plugin) => Box::pin(plugin::answer(context, head, seen, body, plugin)).await,
+            Some(plugin) => Box::pin(plugin::answer(context, asking, plugin)).await,
             None => respond::refuse(context, &Refusal::NoResource, is_grpc),
         };
     };
+    let Asking {
+        seen,
+        mut body,
+        upgrade: on_client,
+    } = asking;
     let (policy, departed, completion) = (route.stream, route.departed, route.completion);
     let settings = &upstream.settings;
     context
         .connection()
         .activity
         .bound_stall(settings.idle_timeout);
-    if let Some(trace) = &context.trace {
-        trace.clear(&mut head.headers);
-    }
     let added = added(&context, names, settings, body.is_empty());
-    let (bytes, framing) = headers::write_head(&head, &seen, &added);
+    let (bytes, framing) = headers::write_head(head, &seen, &added);
+    let (is_idempotent, is_head_request) =
+        (head.method.is_idempotent(), head.method == Method::HEAD);
     if seen.comes_in_chunks
         && let Err(fault) = body.peek().await
     {
@@ -313,13 +320,9 @@ async fn exchange(
     context.sent_to(&upstream);
     let manner = Manner {
         account: &context.request.account,
-        is_idempotent: head.method.is_idempotent(),
-        is_head_request: head.method == Method::HEAD,
+        is_idempotent,
+        is_head_request,
     };
-    let on_client = seen
-        .upgrade
-        .and_then(|_| head.extensions.remove::<OnUpgrade>());
-    drop(head.headers);
     let sent_at = context.forwarded_at.unwrap_or(context.request.started);
     let key = manner.account.as_bytes();
     let Some(visit) = upstream.visit(key, sent_at) else {
@@ -359,6 +362,7 @@ fn added<'a>(
         trace: context.trace.as_ref(),
         waited: context.queue_wait.unwrap_or_default(),
         is_body_empty,
+        wants_document: context.edit().is_some(),
     }
 }
 
@@ -391,33 +395,34 @@ fn pass_on(
         sent,
     } = answered;
     let now = visit.clock().now();
-    let (mut response, ()) = Response::new(()).into_parts();
-    (response.status, response.headers) = (head.status, head.headers);
-    if let Some(reason) = head.reason {
-        response.extensions.insert(reason);
-    }
+    let mut fields = head.fields;
     let in_flight = context.account_in_flight();
-    respond::finish(&context, &mut response.headers, in_flight, now);
+    respond::finish(&context, &mut fields, in_flight, now);
     if let Some((ttl, ttl_max)) = lease_ttl(head.status, head.hold.as_ref(), completion) {
         context.lease(ttl, ttl_max, now);
     }
-    let kind = response.headers.get(http::header::CONTENT_TYPE);
-    let is_stream = rest.is_some()
-        || kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
+    let kind = fields.get("content-type");
+    let is_stream =
+        rest.is_some() || kind.is_some_and(|kind| kind.starts_with(b"text/event-stream"));
     let taught = Taught { is_stream, sent };
     context.answered(head.status.as_u16(), taught, policy, now);
     context.answered_by(&visit);
     let answer = Answer::new(head.decoder, socket, rest, visit, departed, now);
-    Response::from_parts(response, ResponseBody::answer(answer, context))
+    let is_passed = !context.connection().is_http2() && context.edit().is_none();
+    let mut response = Response::new(ResponseBody::answer(answer, context));
+    *response.status_mut() = head.status;
+    if let Some(reason) = head.reason {
+        response.extensions_mut().insert(reason);
+    }
+    if is_passed {
+        return response.map(|body| body.passing(fields));
+    }
+    *response.headers_mut() = fields.to_map();
+    response
 }
 
-fn declared_length(head: &Parts) -> Option<u64> {
-    head.headers
-        .get(http::header::CONTENT_LENGTH)?
-        .to_str()
-        .ok()?
-        .parse()
-        .ok()
+fn declared_length(head: &Head) -> Option<u64> {
+    head.fields.text("content-length")?.parse().ok()
 }
 
 /// Both sides switch to another protocol; a task of its own copies between them from now on.
@@ -439,7 +444,7 @@ fn switch(
     };
     let mut response = Response::new(ResponseBody::own(bytes::Bytes::new(), None));
     *response.status_mut() = head.status;
-    *response.headers_mut() = head.headers;
+    *response.headers_mut() = head.fields.to_map();
     let (in_flight, now) = (context.account_in_flight(), visit.clock().now());
     let fields = response.headers_mut();
     respond::finish(&context, fields, in_flight, now);

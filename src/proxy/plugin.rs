@@ -18,14 +18,13 @@ use http::header::{CONNECTION, UPGRADE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use http_body_util::BodyExt as _;
-use hyper::upgrade::{OnUpgrade, Upgraded};
-use hyper_util::rt::TokioIo;
 
+use super::Asking;
 use super::body::ResponseBody;
 use super::context::{Context, Taught};
-use super::headers::Seen;
 use super::outcome::Refusal;
 use super::respond;
+use super::upgrade::{OnUpgrade, Upgraded};
 use super::upload::{RequestBody, UploadFault};
 use crate::admission::Rejection;
 
@@ -118,7 +117,7 @@ pub enum Payload {
 }
 
 /// A client's connection after it was taken over.
-pub type Socket = TokioIo<Upgraded>;
+pub type Socket = Upgraded;
 
 /// What happens on a connection after it was taken over.
 pub type OnSocket = Box<dyn FnOnce(Socket) -> Boxed<()> + Send>;
@@ -171,19 +170,20 @@ impl Response {
 /// Has the plugin answer a request that has its place.
 pub(super) async fn answer(
     mut context: Box<Context>,
-    mut head: Parts,
-    seen: Seen,
-    body: RequestBody,
+    asking: Asking,
     plugin: Arc<dyn Plugin>,
 ) -> http::Response<ResponseBody> {
+    let Asking {
+        seen,
+        body,
+        upgrade: on_client,
+    } = asking;
     context.connection().activity.bound_stall(STALL_MAX);
-    let on_client = seen
-        .upgrade
-        .and_then(|_| head.extensions.remove::<OnUpgrade>());
+    let head = &context.request.head;
     let request = Request {
-        client: context.connection().peer.client_address(&head.headers),
+        client: context.connection().peer.client_address(&head.fields),
         can_upgrade: on_client.is_some(),
-        head,
+        head: head.to_parts(),
         body: RequestBytes(body),
     };
     let served = AssertUnwindSafe(async { plugin.serve(request).await }).catch_unwind();
@@ -232,7 +232,7 @@ pub(super) async fn answer(
 async fn take_over(client: OnUpgrade, on_socket: OnSocket, mut context: Box<Context>) {
     let open = context.local.gate.open();
     if let Ok(upgraded) = client.await {
-        let session = AssertUnwindSafe(on_socket(TokioIo::new(upgraded))).catch_unwind();
+        let session = AssertUnwindSafe(on_socket(upgraded)).catch_unwind();
         tokio::select! {
             session = session => if session.is_err() {
                 tracing::error!("the plugin panicked; its connection is closed");

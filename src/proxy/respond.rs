@@ -6,7 +6,7 @@
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use serde::Serialize;
 
@@ -16,6 +16,7 @@ use super::headers;
 use super::outcome::Refusal;
 use crate::admission::{Reason, Rejection};
 use crate::classify::Fault;
+use crate::head::Fields;
 use crate::telemetry::DecisionWord;
 
 const REASON: HeaderName = HeaderName::from_static("x-admission-reason");
@@ -101,7 +102,7 @@ pub(super) fn refuse(
 /// The fields that every response of the gate carries.
 pub(super) fn finish(
     context: &Context,
-    fields: &mut HeaderMap,
+    fields: &mut impl Annotated,
     account_in_flight: u32,
     now: Instant,
 ) {
@@ -111,11 +112,58 @@ pub(super) fn finish(
         settings.duration_header.as_ref(),
     );
     let took = now.saturating_duration_since(context.request.started);
-    headers::annotate(fields, names, account_in_flight, took);
-    let connection = context.connection();
-    if connection.is_closing() && !connection.is_http2() {
-        fields.insert(CONNECTION, HeaderValue::from_static("close"));
+    if let Some(name) = names.0 {
+        fields.annotate(name, headers::number(account_in_flight));
     }
+    if let Some(name) = names.1 {
+        fields.annotate(name, headers::seconds(took));
+    }
+}
+
+/// Fields to which the gate adds its own, in place of what others said under that name.
+pub(super) trait Annotated {
+    fn annotate(&mut self, name: &HeaderName, value: HeaderValue);
+}
+
+impl Annotated for HeaderMap {
+    fn annotate(&mut self, name: &HeaderName, value: HeaderValue) {
+        self.insert(name, value);
+    }
+}
+
+impl Annotated for Fields {
+    fn annotate(&mut self, name: &HeaderName, value: HeaderValue) {
+        let name = name.as_str();
+        if self.contains(name) {
+            self.retain(|known, _| known != name.as_bytes());
+        }
+        self.push(name.as_bytes(), value.as_bytes());
+    }
+}
+
+/// The answer to a head that is none: nobody knows whose it is, and what it asks for.
+pub(super) fn unreadable(status: StatusCode, detail: &'static str) -> Response<ResponseBody> {
+    let reason = "head_invalid";
+    let body = Problem {
+        r#type: format!("urn:tidegate:{reason}"),
+        title: status.canonical_reason().unwrap_or("Refused"),
+        status: status.as_u16(),
+        detail: detail.to_owned(),
+        code: 20_000 + u32::from(status.as_u16()),
+        reason,
+        limit: None,
+        per: None,
+        max: None,
+        in_flight: None,
+        account: "-",
+        resource: None,
+        retry_after: None,
+    };
+    let mut response = of_problem(status, &body);
+    response
+        .headers_mut()
+        .insert(REASON, HeaderValue::from_static(reason));
+    response.map(|bytes| ResponseBody::own(bytes, None))
 }
 
 /// Seconds after which the same request may fit; 1 for what a moment may mend.
@@ -155,8 +203,12 @@ fn problem(context: &Context, refusal: &Refusal, retry_after: Option<u32>) -> Re
         resource: context.route().map(|(route, _)| &*route.name),
         retry_after,
     };
+    of_problem(status, &body)
+}
+
+fn of_problem(status: StatusCode, body: &Problem<'_>) -> Response<Bytes> {
     // A struct of numbers and strings always has a JSON form.
-    let body = serde_json::to_vec(&body).unwrap_or_default();
+    let body = serde_json::to_vec(body).unwrap_or_default();
     let mut response = Response::new(Bytes::from(body));
     *response.status_mut() = status;
     let kind = HeaderValue::from_static("application/problem+json");

@@ -1,4 +1,4 @@
-//! A connection to an upstream: TCP or a Unix socket, with the bytes that were read and not yet used.
+//! A connection with the bytes that were read and not yet used; to an upstream by TCP or a Unix socket, or to a client.
 //!
 //! The buffer is a fixed piece of memory that lives as long as the connection: heads and small bodies are read into it and
 //! copied out, large bodies never touch it. Never knows what the bytes mean.
@@ -11,7 +11,7 @@ use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
-/// What is read ahead: a response's head of usual length and a small body. Longer heads let it grow.
+/// What is read ahead: a head of usual length and a small body. Longer heads let it grow.
 const BUFFER: usize = 8 * 1024;
 /// What is read at once of a body that is longer than what was read ahead.
 const PIECE: usize = 64 * 1024;
@@ -20,44 +20,39 @@ const PIECE_OF_UNKNOWN: usize = 16 * 1024;
 /// From here on it is cheaper to read into memory of its own than to copy out of the buffer.
 const LARGE: usize = 4 * 1024;
 
+/// A stream to an upstream.
 #[derive(Debug)]
-enum Stream {
+pub(super) enum Stream {
     Tcp(TcpStream),
     Unix(UnixStream),
 }
 
-/// A connection to an upstream.
+/// A connection with its buffer.
 #[derive(Debug)]
-pub(super) struct Socket {
-    stream: Stream,
+pub(super) struct Buffered<S> {
+    stream: S,
     buffer: Vec<u8>,
     /// Where the unused bytes begin and end.
     start: usize,
     end: usize,
 }
 
+/// A connection to an upstream.
+pub(super) type Socket = Buffered<Stream>;
+
 impl From<TcpStream> for Socket {
     fn from(stream: TcpStream) -> Self {
-        Self::new(Stream::Tcp(stream))
+        Self::new(Stream::Tcp(stream), &[])
     }
 }
 
 impl From<UnixStream> for Socket {
     fn from(stream: UnixStream) -> Self {
-        Self::new(Stream::Unix(stream))
+        Self::new(Stream::Unix(stream), &[])
     }
 }
 
 impl Socket {
-    fn new(stream: Stream) -> Self {
-        Self {
-            stream,
-            buffer: vec![0; BUFFER],
-            start: 0,
-            end: 0,
-        }
-    }
-
     /// Whether nothing has happened on an idle connection: nothing came, and it was not closed. Asks the system only when
     /// there was an event.
     pub(super) fn is_quiet(&self) -> bool {
@@ -68,6 +63,31 @@ impl Socket {
         };
         self.unused().is_empty()
             && matches!(read, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    }
+}
+
+impl<S: AsyncRead + Unpin> Buffered<S> {
+    /// With bytes that were read before.
+    pub(super) fn new(stream: S, ahead: &[u8]) -> Self {
+        let mut buffer = vec![0; BUFFER.max(ahead.len())];
+        buffer[..ahead.len()].copy_from_slice(ahead);
+        Self {
+            stream,
+            buffer,
+            start: 0,
+            end: ahead.len(),
+        }
+    }
+
+    /// The stream alone, and what was read and not used.
+    pub(super) fn into_parts(self) -> (S, Vec<u8>) {
+        let rest = self.unused().to_vec();
+        (self.stream, rest)
+    }
+
+    /// The stream, to be written to.
+    pub(super) fn stream(&mut self) -> Pin<&mut S> {
+        Pin::new(&mut self.stream)
     }
 
     /// Bytes that were read and not used.
@@ -101,7 +121,7 @@ impl Socket {
             }
         }
         let mut free = ReadBuf::new(&mut self.buffer[self.end..]);
-        ready!(self.stream.poll_read(cx, &mut free))?;
+        ready!(Pin::new(&mut self.stream).poll_read(cx, &mut free))?;
         let count = free.filled().len();
         self.end += count;
         Poll::Ready(Ok(count))
@@ -116,16 +136,17 @@ impl Socket {
         let left = usize::try_from(left).unwrap_or(usize::MAX);
         if self.unused().is_empty() {
             if left >= LARGE {
-                // Memory is taken when there is something to put into it.
-                ready!(self.stream.poll_read_ready(cx))?;
                 let room = if left == usize::MAX {
                     PIECE_OF_UNKNOWN
                 } else {
                     left.min(PIECE)
                 };
+                // Taken again at the next turn if nothing has come: memory that is not written to costs next to nothing.
                 let mut piece = BytesMut::with_capacity(room);
                 {
-                    let mut read = std::pin::pin!(self.stream.read_limited(&mut piece, room));
+                    // The capacity may be more than was asked for; what follows the body must stay where it is.
+                    let mut limited = (&mut self.stream).take(room as u64);
+                    let mut read = std::pin::pin!(limited.read_buf(&mut piece));
                     ready!(read.as_mut().poll(cx))?;
                 }
                 return Poll::Ready(Ok(piece.freeze()));
@@ -141,32 +162,7 @@ impl Socket {
     }
 }
 
-impl Stream {
-    fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self {
-            Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
-            Self::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
-        }
-    }
-
-    fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self {
-            Self::Tcp(stream) => stream.poll_read_ready(cx),
-            Self::Unix(stream) => stream.poll_read_ready(cx),
-        }
-    }
-
-    async fn read_limited(&mut self, piece: &mut BytesMut, limit: usize) -> io::Result<usize> {
-        // The capacity may be more than was asked for; what follows the body must stay where it is.
-        let limit = limit as u64;
-        match self {
-            Self::Tcp(stream) => stream.take(limit).read_buf(piece).await,
-            Self::Unix(stream) => stream.take(limit).read_buf(piece).await,
-        }
-    }
-}
-
-impl AsyncRead for Socket {
+impl<S: AsyncRead + Unpin> AsyncRead for Buffered<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -178,30 +174,62 @@ impl AsyncRead for Socket {
             self.consume(count);
             return Poll::Ready(Ok(()));
         }
-        self.stream.poll_read(cx, buf)
+        self.stream().poll_read(cx, buf)
     }
 }
 
-impl AsyncWrite for Socket {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Buffered<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.stream {
-            Stream::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
-            Stream::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
+        self.stream().poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.stream().poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.stream().poll_shutdown(cx)
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match &mut *self {
+            Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match &mut *self {
+            Self::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
         }
     }
 
+    /// Nothing is held back by a plain socket.
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.stream {
-            Stream::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
-            Stream::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+        match &mut *self {
+            Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }

@@ -11,14 +11,98 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context as TaskContext, Poll, ready};
 use std::time::{Duration, Instant};
 
-use hyper::upgrade::{OnUpgrade, Upgraded};
-use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+use tokio::sync::oneshot;
 
 use super::context::Context;
 use super::socket::Socket;
 use super::upstream::Visit;
 use crate::clock::Clock;
+
+/// A client's connection that speaks another protocol from here on.
+pub struct Upgraded {
+    stream: Box<dyn Io>,
+    /// What was read of it already, and how much of that was used.
+    ahead: Vec<u8>,
+    used: usize,
+}
+
+/// Where it arrives once the client was told.
+pub(super) type OnUpgrade = oneshot::Receiver<Upgraded>;
+
+trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Io for S {}
+
+impl std::fmt::Debug for Upgraded {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Upgraded").finish_non_exhaustive()
+    }
+}
+
+impl Upgraded {
+    pub(super) fn new(
+        stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        ahead: Vec<u8>,
+    ) -> Self {
+        Self {
+            stream: Box::new(stream),
+            ahead,
+            used: 0,
+        }
+    }
+}
+
+impl AsyncRead for Upgraded {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut TaskContext<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        if this.used == this.ahead.len() {
+            return Pin::new(&mut this.stream).poll_read(cx, buf);
+        }
+        let rest = &this.ahead[this.used..];
+        let count = rest.len().min(buf.remaining());
+        buf.put_slice(&rest[..count]);
+        this.used += count;
+        if this.used == this.ahead.len() {
+            (this.ahead, this.used) = (Vec::new(), 0);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Upgraded {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut TaskContext<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut TaskContext<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
 
 /// Copies between the two sides until one is done with it.
 pub(super) async fn tunnel(
@@ -33,7 +117,7 @@ pub(super) async fn tunnel(
     if let Ok(client) = client.await {
         let moved = Arc::new(Moved::new(gate.clock.clone()));
         let client = Touching {
-            inner: TokioIo::new(client),
+            inner: client,
             moved: Arc::clone(&moved),
         };
         let (from_client, to_client) = tokio::io::split(client);
@@ -105,7 +189,7 @@ impl Moved {
 /// The client's side of a tunnel; every byte in either direction passes it.
 #[derive(Debug)]
 struct Touching {
-    inner: TokioIo<Upgraded>,
+    inner: Upgraded,
     moved: Arc<Moved>,
 }
 

@@ -17,6 +17,7 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 
 use super::body::BodyError;
+use super::http1::LaneBody;
 use crate::clock::Clock;
 
 /// Of a refused or abandoned upload, so much is read before the connection is given up: without it the kernel's
@@ -88,18 +89,69 @@ impl Upload {
     }
 }
 
+/// A request's body as its connection hands it out.
+#[derive(Debug)]
+pub(super) enum Inbound {
+    Http1(LaneBody),
+    Http2(Incoming),
+}
+
+impl From<LaneBody> for Inbound {
+    fn from(body: LaneBody) -> Self {
+        Self::Http1(body)
+    }
+}
+
+impl From<Incoming> for Inbound {
+    fn from(body: Incoming) -> Self {
+        Self::Http2(body)
+    }
+}
+
+impl Body for Inbound {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut TaskContext<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self.get_mut() {
+            Self::Http1(body) => Pin::new(body).poll_frame(cx),
+            Self::Http2(body) => {
+                let frame = ready!(Pin::new(body).poll_frame(cx));
+                Poll::Ready(frame.map(|frame| frame.map_err(|_| BodyError::Client)))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Http1(body) => body.is_end_stream(),
+            Self::Http2(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Http1(body) => body.size_hint(),
+            Self::Http2(body) => body.size_hint(),
+        }
+    }
+}
+
 /// A request's body on its way to the upstream; most requests have none, and a request is moved often.
 #[derive(Debug, Default)]
 pub(super) struct RequestBody(Option<Box<Sending>>);
 
 #[derive(Debug)]
 struct Sending {
-    incoming: Incoming,
+    incoming: Inbound,
     /// Frames that were read before the request was sent on.
     ahead: VecDeque<Frame<Bytes>>,
     left: Option<u64>,
     upload: Arc<Upload>,
-    /// Whether reading makes hyper ask the client to continue, so that it must not happen without need.
+    /// Whether reading makes the connection ask the client to continue, so that it must not happen without need.
     is_expected: bool,
     is_touched: bool,
 }
@@ -107,7 +159,7 @@ struct Sending {
 impl RequestBody {
     /// A body that may be up to `max` bytes long. With `is_expected` the client waits to be asked for it.
     pub(super) fn new(
-        incoming: Incoming,
+        incoming: Inbound,
         max: Option<u64>,
         is_expected: bool,
         clock: &Clock,
@@ -253,7 +305,7 @@ impl Sending {
             }
             Some(Err(error)) => {
                 self.upload.fail(UploadFault::Broken);
-                Poll::Ready(Some(Err(error.into())))
+                Poll::Ready(Some(Err(error)))
             }
             None => {
                 self.upload.touch(true);
@@ -306,7 +358,7 @@ impl Drop for RequestBody {
 }
 
 /// Reads on for a moment, so that the client gets to see the answer it was given.
-async fn drain_upload(mut incoming: Incoming) {
+async fn drain_upload(mut incoming: Inbound) {
     let mut left = DRAINED_BYTES;
     let drain = async {
         while let Some(Ok(frame)) = incoming.frame().await {

@@ -8,22 +8,20 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::HeaderName;
-use http::request::Parts;
 
+use super::Asking;
 use super::context::Context;
-use super::headers::Seen;
 use super::outcome::Refusal;
-use super::upload::{RequestBody, UploadFault};
+use super::upload::UploadFault;
 use crate::admission::{Ask, Decision, Turn, Wait};
+use crate::head::Head;
 use crate::telemetry::DecisionWord;
 
 /// A request that waits, with everything that it will need.
 #[derive(Debug)]
 pub(super) struct Waiting {
     pub(super) context: Box<Context>,
-    pub(super) head: Parts,
-    pub(super) seen: Seen,
-    pub(super) body: RequestBody,
+    pub(super) asking: Asking,
 }
 
 /// How a wait ended.
@@ -35,19 +33,14 @@ enum Ended {
 
 /// Waits until the request may be sent on; the places are in its context then.
 pub(super) async fn wait(waiting: &mut Waiting, mut wait: Wait) -> Result<(), Refusal> {
-    let Waiting {
-        context,
-        head,
-        body,
-        ..
-    } = waiting;
+    let Waiting { context, asking } = waiting;
     let clock = context.local.gate.clock.clone();
     loop {
         let left = wait.deadline().saturating_duration_since(clock.now());
         let ended = tokio::select! {
             biased;
             turn = &mut wait => Ended::Turn(turn),
-            fault = body.read_ahead() => Ended::Broken(fault),
+            fault = asking.body.read_ahead() => Ended::Broken(fault),
             () = tokio::time::sleep(left) => Ended::Overdue,
         };
         let turn = match ended {
@@ -67,7 +60,7 @@ pub(super) async fn wait(waiting: &mut Waiting, mut wait: Wait) -> Result<(), Re
             Turn::Admit(permit) => Decision::Admit(permit),
             Turn::Reject(rejection) => Decision::Reject(rejection),
             Turn::Resume(ask) => context.local.gate.registry.resume(ask, now),
-            Turn::Renew(ask) => renew(context, head, ask, now)?,
+            Turn::Renew(ask) => renew(context, ask, now)?,
         };
         match decision {
             Decision::Wait(again) => {
@@ -95,14 +88,9 @@ fn ended_at(context: &mut Context, now: Instant) {
 }
 
 /// The limits have changed: the request is classified by the new rules and asks by the new limits, as old as it is.
-fn renew(
-    context: &mut Box<Context>,
-    head: &Parts,
-    ask: Box<Ask>,
-    now: Instant,
-) -> Result<Decision, Refusal> {
+fn renew(context: &mut Box<Context>, ask: Box<Ask>, now: Instant) -> Result<Decision, Refusal> {
     let local = context.local.gate.local();
-    let class = super::classify(&local, head, context.connection());
+    let class = super::classify(&local, &context.request.head, context.connection());
     let class = class.inspect_err(|_| ended_at(context, now))?;
     let policy = Arc::clone(&local.generation.policy);
     context.renew(Arc::clone(&local), class.resource.0);
@@ -113,15 +101,14 @@ fn renew(
 /// When the client gives up, if it says so: `grpc-timeout`
 /// (<https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>), or the configured header.
 pub(super) fn client_deadline(
-    head: &Parts,
+    head: &Head,
     is_grpc: bool,
     header: Option<&HeaderName>,
     now: Instant,
 ) -> Option<Instant> {
-    let text = |name: &str| head.headers.get(name)?.to_str().ok();
-    let grpc = is_grpc.then(|| text("grpc-timeout")).flatten();
+    let grpc = is_grpc.then(|| head.fields.text("grpc-timeout")).flatten();
     let grpc = grpc.and_then(grpc_timeout);
-    let own = header.and_then(|name| text(name.as_str()));
+    let own = header.and_then(|name| head.fields.text(name.as_str()));
     let own = own.and_then(|text| match text.trim().parse() {
         Ok(millis) => Some(Duration::from_millis(millis)),
         Err(_) => humantime::parse_duration(text.trim()).ok(),
@@ -153,11 +140,11 @@ mod tests {
     use super::*;
 
     fn deadline(fields: &[(&'static str, &str)], is_grpc: bool, now: Instant) -> Option<Duration> {
-        let mut request = http::Request::builder();
+        let (method, version) = (http::Method::GET, http::Version::HTTP_11);
+        let mut head = Head::new(method, version, "/", 0, 0).unwrap();
         for (name, value) in fields {
-            request = request.header(*name, *value);
+            head.fields.push(name.as_bytes(), value.as_bytes());
         }
-        let head = request.body(()).unwrap().into_parts().0;
         let own = HeaderName::from_static("x-request-timeout");
         client_deadline(&head, is_grpc, Some(&own), now).map(|at| at.saturating_duration_since(now))
     }

@@ -106,7 +106,7 @@ impl<'a> Line<'a> {
         Self {
             time: round(unix_time.as_secs_f64()),
             status: record.status,
-            method: request.method.as_str(),
+            method: request.head.method.as_str(),
             path: record.path(),
             account: request.account.as_str(),
             resource: &request.resource,
@@ -153,7 +153,7 @@ fn human(record: &Record, sample: Option<f64>, unix_time: Duration, is_coloured:
         record.bytes,
         request.account.as_str(),
         request.resource,
-        request.method.as_str(),
+        request.head.method.as_str(),
     );
     push_visible(&mut line, record.path());
     if record.decision.as_str() != "admitted" {
@@ -244,11 +244,12 @@ fn push_visible(line: &mut String, text: &str) {
 mod tests {
     use std::sync::Arc;
 
-    use http::Method;
+    use http::{Method, Version};
 
     use super::*;
     use crate::admission::AccountName;
     use crate::clock::Clock;
+    use crate::head::Head;
     use crate::telemetry::{DecisionWord, Request, RequestId, Share};
 
     fn record(path: &'static str, status: u16, reason: &'static str) -> Record {
@@ -256,8 +257,7 @@ mod tests {
             AccountName::new(b"AC_GOLD").unwrap(),
             "calls".into(),
             "api".into(),
-            Method::POST,
-            Some(path.parse().unwrap()),
+            Arc::new(Head::new(Method::POST, Version::HTTP_11, path, 0, 0).unwrap()),
             RequestId::new(),
             Clock::manual().now(),
             1,

@@ -8,16 +8,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
-use bytes::Bytes;
 use hashbrown::HashMap;
-use http::uri::PathAndQuery;
-use http::{HeaderValue, Method};
 use parking_lot::Mutex;
 use slab::Slab;
 use smallvec::SmallVec;
 
 use super::hangup::Hangup;
 use crate::admission::{AccountName, Permit, Ticket};
+use crate::head::Head;
 
 /// As many slabs as threads commonly serve; more threads share.
 const SHARDS: usize = 16;
@@ -64,7 +62,7 @@ impl State {
 #[derive(Debug, Clone)]
 pub enum RequestId {
     /// What the client sent.
-    Kept(HeaderValue),
+    Kept(Box<[u8]>),
     /// 128 random bits in hexadecimal.
     Made([u8; 32]),
 }
@@ -87,7 +85,7 @@ impl RequestId {
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         match self {
-            Self::Kept(value) => value.as_bytes(),
+            Self::Kept(value) => value,
             Self::Made(text) => text,
         }
     }
@@ -116,10 +114,8 @@ pub struct Request {
     pub resource: Arc<str>,
     /// Where it was sent.
     pub upstream: Arc<str>,
-    /// Its method.
-    pub method: Method,
-    /// Its path and query, as received.
-    pub target: Option<PathAndQuery>,
+    /// Its head, as received.
+    pub head: Arc<Head>,
     /// The value of `x-request-id`, kept or made.
     pub request_id: RequestId,
     /// When its head was complete.
@@ -141,8 +137,7 @@ impl Request {
         account: AccountName,
         resource: Arc<str>,
         upstream: Arc<str>,
-        method: Method,
-        target: Option<PathAndQuery>,
+        head: Arc<Head>,
         request_id: RequestId,
         started: Instant,
         id: u64,
@@ -155,8 +150,7 @@ impl Request {
             account,
             resource,
             upstream,
-            method,
-            target,
+            head,
             request_id,
             started,
             state,
@@ -205,8 +199,7 @@ impl Request {
             account: self.account,
             resource: Arc::clone(&self.resource),
             upstream,
-            method: self.method.clone(),
-            target: self.target.clone(),
+            head: Arc::clone(&self.head),
             request_id: self.request_id.clone(),
             started: self.started,
             state: AtomicU8::new(self.state() as u8),
@@ -216,23 +209,12 @@ impl Request {
         }
     }
 
-    /// The same request with a copy of what its head said. The head's own bytes are a part of the buffer that it was read into, all of
-    /// which stays for as long as any of it is held: 16 KiB for a path.
+    /// The same request without its head's fields, of which nobody needs any more: it may stay for hours.
     #[must_use]
     pub fn detached(&self) -> Self {
-        let copy = |target: &PathAndQuery| {
-            PathAndQuery::from_maybe_shared(Bytes::copy_from_slice(target.as_str().as_bytes())).ok()
-        };
-        let request_id = match &self.request_id {
-            RequestId::Kept(value) => HeaderValue::from_bytes(value.as_bytes())
-                .map_or_else(|_| RequestId::new(), RequestId::Kept),
-            RequestId::Made(text) => RequestId::Made(*text),
-        };
         Self {
-            target: self.target.as_ref().and_then(copy),
-            request_id,
+            head: Arc::new(self.head.without_fields()),
             is_released: AtomicBool::new(self.is_released()),
-            hangup: Arc::clone(&self.hangup),
             ..self.rerouted(Arc::clone(&self.upstream))
         }
     }
@@ -267,7 +249,7 @@ impl Request {
     /// Its path without the query, for people: a query may hold secrets.
     #[must_use]
     pub fn path(&self) -> &str {
-        self.target.as_ref().map_or("", PathAndQuery::path)
+        self.head.path()
     }
 }
 

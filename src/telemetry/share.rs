@@ -68,12 +68,10 @@ pub fn number_of(id: &RequestId) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-
     use super::*;
 
     fn counted(n: u32) -> RequestId {
-        RequestId::Kept(HeaderValue::from_str(&format!("request-{n}")).unwrap())
+        RequestId::Kept(format!("request-{n}").into_bytes().into())
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The import table of the design: a module, and the modules whose names it may write after `crate::`.
-const MAY_IMPORT: [(&str, &[&str]); 13] = [
+const MAY_IMPORT: [(&str, &[&str]); 14] = [
     ("main", &["cli"]),
     (
         "cli",
@@ -35,6 +35,7 @@ const MAY_IMPORT: [(&str, &[&str]); 13] = [
             "admin",
             "presence",
             "clock",
+            "head",
         ],
     ),
     (
@@ -47,22 +48,27 @@ const MAY_IMPORT: [(&str, &[&str]); 13] = [
             "admin",
             "presence",
             "clock",
+            "head",
         ],
     ),
-    ("proxy", &["classify", "admission", "telemetry", "clock"]),
-    ("classify", &["admission", "clock"]),
+    (
+        "proxy",
+        &["classify", "admission", "telemetry", "clock", "head"],
+    ),
+    ("classify", &["admission", "clock", "head"]),
     ("admission", &["clock"]),
     // An address is what both are configured with, and says nothing about forwarding.
     (
         "admin",
         &["admission", "telemetry", "clock", "proxy::Address"],
     ),
-    ("telemetry", &["admission", "clock"]),
+    ("telemetry", &["admission", "clock", "head"]),
     (
         "presence",
         &["admission", "proxy::plugin", "telemetry", "clock", "wheel"],
     ),
     ("clock", &[]),
+    ("head", &[]),
     ("wheel", &[]),
     ("lib", &["app", "cli"]),
 ];

@@ -14,6 +14,7 @@ use super::Config;
 use super::diagnostic::Source;
 use crate::admission::{Class, Dimension, Limit, Policy, Priority, Standing};
 use crate::classify::{Matched, Peer, Rules};
+use crate::head::Head;
 
 pub use outcome::{Outcome, Running};
 
@@ -197,7 +198,7 @@ fn judge(
     running: Option<&Running<'_>>,
     (head, peer): (&http::request::Parts, &Peer),
 ) -> Explanation {
-    let matched = match rules.classify(head, peer) {
+    let matched = match rules.classify(&Head::from(head), peer) {
         Ok(Some(matched)) => matched,
         Ok(None) => {
             let detail = "no resource matches and there is no default upstream".to_owned();

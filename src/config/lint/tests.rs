@@ -9,6 +9,7 @@ use crate::admission::{Decision, Policy, Registry};
 use crate::classify::{Peer, Rules};
 use crate::clock::Clock;
 use crate::config::{Secrets, parse};
+use crate::head::Head;
 
 const HEAD: &str = "server: { listeners: [{ address: '127.0.0.1:8080' }] }
 upstreams: { api: { endpoints: ['127.0.0.1:1', '127.0.0.1:2'] }, bulk: { endpoints: ['127.0.0.1:3'] } }
@@ -78,7 +79,7 @@ proptest! {
         for (account, resource, is_over) in requests {
             let head = http::Request::get(["/a", "/b"][resource]).header("x-account", ["A", "B", "C"][account]);
             let (head, ()) = head.body(()).unwrap().into_parts();
-            let class = rules.classify(&head, &Peer::default()).unwrap().unwrap().class;
+            let class = rules.classify(&Head::from(&head), &Peer::default()).unwrap().unwrap().class;
             match registry.acquire(&policy, &class, now) {
                 Decision::Admit(permit) => held.push_back(permit),
                 Decision::Wait(_) => {}

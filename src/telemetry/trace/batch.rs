@@ -103,11 +103,12 @@ mod tests {
     use std::sync::Arc;
     use std::time::Duration;
 
-    use http::{HeaderMap, Method};
+    use http::{HeaderMap, Method, Version};
 
     use super::super::Trace;
     use super::*;
     use crate::admission::AccountName;
+    use crate::head::Head;
     use crate::telemetry::{DecisionWord, Request, RequestId, Share};
 
     /// Bytes of the spans that a request may make, whatever its client sends.
@@ -115,25 +116,24 @@ mod tests {
 
     /// A request all of whose fields are as long as a head lets them be.
     fn longest(clock: &Clock) -> Arc<Record> {
-        let head = http::Request::builder()
-            .header("host", "h".repeat(20_000))
-            .header("tracestate", "s".repeat(512))
-            .header(
-                "traceparent",
-                "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
-            );
-        let head = head.body(()).unwrap().into_parts().0;
+        let method = Method::from_bytes(&[b'M'; 20_000]).unwrap();
+        let path = format!("/{}", "p".repeat(60_000));
+        let mut head = Head::new(method, Version::HTTP_11, &path, 0, 0).unwrap();
+        head.fields.push(b"host", &[b'h'; 20_000]);
+        head.fields.push(b"tracestate", &[b's'; 512]);
+        head.fields.push(
+            b"traceparent",
+            b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+        );
         let mut trace = Trace::join(&head, Share::ALL, true);
         trace.decided(|| Some([127, 0, 0, 1].into()), clock.now());
         trace.sent(|| Some("upstream.test:8080".into()), clock.now());
-        let id = "i".repeat(128).parse().unwrap();
         let request = Request::new(
             AccountName::new("a".repeat(128).as_bytes()).unwrap(),
             "calls".into(),
             "api".into(),
-            Method::from_bytes(&[b'M'; 20_000]).unwrap(),
-            Some(format!("/{}", "p".repeat(60_000)).parse().unwrap()),
-            RequestId::Kept(id),
+            Arc::new(head),
+            RequestId::Kept([b'i'; 128].into()),
             clock.now(),
             1,
             Arc::default(),

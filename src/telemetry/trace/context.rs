@@ -8,15 +8,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use http::header::HOST;
-use http::request::Parts;
-use http::uri::Authority;
-use http::{HeaderMap, HeaderName};
-
 use super::super::share::Share;
+use crate::head::{Fields, Head};
 
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
-const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+const TRACEPARENT: &str = "traceparent";
+const TRACESTATE: &str = "tracestate";
 
 /// The flag of a trace that is recorded.
 const SAMPLED: u8 = 1;
@@ -44,8 +40,7 @@ pub struct Trace {
     noted: Option<Box<Noted>>,
 }
 
-/// What spans tell and records do not. Copied, since a head's fields are parts of the buffer that it was read into, all of which stays
-/// for as long as any of them is held.
+/// What spans tell and records do not.
 #[derive(Debug, Default)]
 pub(super) struct Noted {
     /// As the client named the gate.
@@ -66,8 +61,8 @@ pub(super) struct Noted {
 impl Trace {
     /// Joins the trace that a request came in, or begins one.
     #[must_use]
-    pub fn join(head: &Parts, share: Share, is_tls: bool) -> Self {
-        let mut trace = match received(&head.headers) {
+    pub fn join(head: &Head, share: Share, is_tls: bool) -> Self {
+        let mut trace = match received(&head.fields) {
             Some((id, parent, flags)) => Self {
                 id,
                 parent,
@@ -79,12 +74,9 @@ impl Trace {
             None => Self::begin(share),
         };
         if trace.is_sampled() {
-            let authority = head.uri.authority().map(Authority::as_str);
-            let host = authority.or_else(|| text(&head.headers, &HOST));
+            let host = head.host().and_then(|host| std::str::from_utf8(host).ok());
             // Fields of a trace that is begun anew belong to another one.
-            let state = trace
-                .is_as_received
-                .then(|| text(&head.headers, &TRACESTATE));
+            let state = trace.is_as_received.then(|| head.fields.text(TRACESTATE));
             trace.noted = Some(Box::new(Noted {
                 host: host.filter(|host| host.len() <= HOST_MAX).map(Box::from),
                 state: state
@@ -163,15 +155,12 @@ impl Trace {
         }
     }
 
-    /// Takes out of a head what [`write`](Self::write) puts anew, and what belongs to a trace that could not be read.
-    pub fn clear(&self, headers: &mut HeaderMap) {
-        if self.is_as_received {
-            return;
-        }
-        headers.remove(TRACEPARENT);
-        if self.parent == 0 {
-            headers.remove(TRACESTATE);
-        }
+    /// Whether a field of the head is passed on: not what [`write`](Self::write) puts anew, nor what belongs to a trace that could not
+    /// be read.
+    #[must_use]
+    pub fn passes(&self, name: &[u8]) -> bool {
+        self.is_as_received
+            || name != TRACEPARENT.as_bytes() && (self.parent != 0 || name != TRACESTATE.as_bytes())
     }
 
     /// Writes `traceparent` with its line end, unless the client's is good as it came.
@@ -209,15 +198,10 @@ impl Trace {
     }
 }
 
-/// The first such field, if it is of visible characters.
-fn text<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
-    headers.get(name)?.to_str().ok()
-}
-
 /// The trace's id, the client's span and the flags, if there is one such field and it is well-formed.
-fn received(headers: &HeaderMap) -> Option<(u128, u64, u8)> {
-    let mut values = headers.get_all(TRACEPARENT).iter();
-    let text = values.next()?.as_bytes();
+fn received(fields: &Fields) -> Option<(u128, u64, u8)> {
+    let mut values = fields.all(TRACEPARENT);
+    let text = values.next()?;
     if values.next().is_some() || text.len() < LENGTH {
         return None;
     }
@@ -261,37 +245,34 @@ fn write_hex(out: &mut Vec<u8>, bytes: &[u8]) {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-    use http::HeaderValue;
+    use http::{Method, Version};
 
     use super::*;
 
     const CLIENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
-    fn head(fields: &[(&str, &str)]) -> Parts {
-        let mut request = http::Request::builder();
+    fn head(fields: &[(&str, &str)]) -> Head {
+        let mut head = Head::new(Method::GET, Version::HTTP_11, "/", 0, 0).unwrap();
         for (name, value) in fields {
-            request = request.header(*name, *value);
+            head.fields.push(name.as_bytes(), value.as_bytes());
         }
-        request.body(()).unwrap().into_parts().0
+        head
     }
 
     /// What goes to the upstream of a request with these fields: all `traceparent`, and whether there is a `tracestate`.
     fn sent(fields: &[(&str, &str)], share: Share) -> (Trace, Vec<String>, bool) {
-        let mut head = head(fields);
+        let head = head(fields);
         let trace = Trace::join(&head, share, false);
-        trace.clear(&mut head.headers);
-        let kept = head.headers.get_all(TRACEPARENT).iter();
-        let mut parents: Vec<_> = kept.map(|kept| kept.to_str().unwrap().to_owned()).collect();
         let mut written = Vec::new();
+        head.fields
+            .write(&mut written, |name, _| trace.passes(name));
         trace.write(&mut written);
-        if let Some(written) = String::from_utf8(written)
-            .unwrap()
-            .strip_prefix("traceparent: ")
-        {
-            parents.push(written.trim_end().to_owned());
-        }
-        (trace, parents, head.headers.contains_key(TRACESTATE))
+        let written = String::from_utf8(written).unwrap();
+        let parents = written
+            .lines()
+            .filter_map(|line| line.strip_prefix("traceparent: "));
+        let parents = parents.map(str::to_owned).collect();
+        (trace, parents, written.contains("tracestate: "))
     }
 
     #[test]
@@ -320,7 +301,7 @@ mod tests {
             let (trace, parents, _) = sent(&[], share);
             assert_eq!(parents.len(), 1);
             assert!(parents[0].ends_with(flags), "{parents:?}");
-            let read = received(&head(&[("traceparent", &parents[0])]).headers);
+            let read = received(&head(&[("traceparent", &parents[0])]).fields);
             assert_eq!(read, Some((trace.id, trace.upstream_span, trace.flags)));
         }
     }
@@ -343,10 +324,10 @@ mod tests {
             let fields = [("traceparent", text), ("tracestate", "a=1")];
             let (_, parents, has_state) = sent(&fields, Share::of(0.0));
             assert!(!has_state && parents.len() == 1, "{text}: {parents:?}");
-            assert!(received(&head(&[("traceparent", &parents[0])]).headers).is_some());
+            assert!(received(&head(&[("traceparent", &parents[0])]).fields).is_some());
         }
         let twice = [("traceparent", CLIENT), ("traceparent", CLIENT)];
-        assert_eq!(received(&head(&twice).headers), None);
+        assert_eq!(received(&head(&twice).fields), None);
     }
 
     #[test]
@@ -362,22 +343,6 @@ mod tests {
             let (trace, ..) = sent(&[("host", &"h".repeat(length))], Share::ALL);
             assert_eq!(trace.noted().unwrap().host.is_some(), is_told, "{length}");
         }
-    }
-
-    #[test]
-    fn what_is_told_does_not_hold_the_buffer_of_the_head() {
-        let buffer = Bytes::from(b"gate.test vendor=1".to_vec());
-        let field = |part| HeaderValue::from_maybe_shared(buffer.slice(part)).unwrap();
-        let mut head = head(&[("traceparent", CLIENT)]);
-        head.headers.insert(HOST, field(0..9));
-        head.headers.insert(TRACESTATE, field(10..18));
-        assert!(!buffer.is_unique());
-        let trace = Trace::join(&head, Share::ALL, false);
-        drop(head);
-        let noted = trace.noted().unwrap();
-        assert_eq!(noted.host.as_deref(), Some("gate.test"));
-        assert_eq!(noted.state.as_deref(), Some("vendor=1"));
-        assert!(buffer.is_unique());
     }
 
     #[test]

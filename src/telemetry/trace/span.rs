@@ -94,13 +94,13 @@ impl Maker<'_> {
         };
         span.flags |= is_remote;
         span.kind = SpanKind::Server.into();
-        span.name = method(&request.method).to_owned();
+        span.name = method(&request.head.method).to_owned();
         if &*request.resource != NOWHERE {
             span.name = format!("{} {}", span.name, request.resource);
         }
         self.set_times(&mut span, request.started, self.end());
         let attributes = &mut Attributes(&mut span.attributes);
-        attributes.method(&request.method);
+        attributes.method(&request.head.method);
         attributes.text("url.path", record.path());
         let scheme = if self.noted.is_tls { "https" } else { "http" };
         attributes.text("url.scheme", scheme);
@@ -179,10 +179,10 @@ impl Maker<'_> {
         let (record, request) = (self.record, &self.record.request);
         let mut span = self.span(self.trace.upstream_span(), self.own);
         span.kind = SpanKind::Client.into();
-        span.name = format!("{} {}", method(&request.method), request.upstream);
+        span.name = format!("{} {}", method(&request.head.method), request.upstream);
         self.set_times(&mut span, sent, self.end());
         let attributes = &mut Attributes(&mut span.attributes);
-        attributes.method(&request.method);
+        attributes.method(&request.head.method);
         attributes.text("tidegate.upstream", &*request.upstream);
         attributes.protocol("HTTP/1.1");
         if let Some(endpoint) = &self.noted.endpoint {

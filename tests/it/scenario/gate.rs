@@ -13,6 +13,7 @@ use tidegate::admission::{Class, Policy, Registry};
 use tidegate::classify::{Peer, Rules};
 use tidegate::clock::Clock;
 use tidegate::config::{self, Config, Secrets};
+use tidegate::head::Head;
 
 use super::file::{Client, Event, Scenario};
 
@@ -135,7 +136,7 @@ fn classes(rules: &Rules, name: &str, client: &Client) -> Vec<Class> {
     let class = |account: String| {
         let request = Request::get(&client.path).header("x-account", account);
         let (head, ()) = request.body(()).expect("a fine request").into_parts();
-        let matched = rules.classify(&head, &Peer::default());
+        let matched = rules.classify(&Head::from(&head), &Peer::default());
         matched.ok().flatten().expect("a resource").class
     };
     accounts(name, client).map(class).collect()

@@ -306,7 +306,10 @@ fn calls_count_as_a_resource_that_no_request_is_of() {
     let rules = Rules::new(config.rules);
     for uri in ["/", "/calls", "/signal", "*"] {
         let head = http::Request::builder().uri(uri).body(()).unwrap();
-        let found = rules.classify(&head.into_parts().0, &Peer::default());
+        let found = rules.classify(
+            &crate::head::Head::from(&head.into_parts().0),
+            &Peer::default(),
+        );
         assert_ne!(
             found.unwrap().unwrap().class.resource,
             ResourceId(2),
