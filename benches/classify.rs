@@ -76,7 +76,7 @@ impl Matcher for Blanked {
     }
 
     fn find(&self, head: &Head) -> Option<(usize, AccountName)> {
-        let mut segments: Vec<_> = head.path().split('/').collect();
+        let mut segments: Vec<_> = head.path_text().split('/').collect();
         let account = std::mem::replace(segments.get_mut(3)?, "*");
         let rule = self
             .0
@@ -113,7 +113,7 @@ impl Matcher for Expressions {
     }
 
     fn find(&self, head: &Head) -> Option<(usize, AccountName)> {
-        let path = head.path();
+        let path = head.path_text();
         let rule = self
             .set
             .matches(path)
@@ -130,7 +130,7 @@ fn template(number: usize) -> String {
 }
 
 fn head(path: &str) -> Head {
-    let mut head = Head::new(Method::POST, Version::HTTP_11, path, 0, 0).expect("a target");
+    let mut head = Head::new(Method::POST, Version::HTTP_11, path).expect("a target");
     head.fields.push(b"host", b"api.example");
     head
 }

@@ -55,7 +55,7 @@ pub use episode::{Episodes, Met, Onset};
 pub use forecast::{Foreseen, Standing, Verdict};
 pub use key::{Dimension, Label};
 pub use ladder::{Ladder, Order, Overage, Queue, Slow, Step};
-pub use lease::{LeaseId, LeaseTerms, LeaseView, Leases};
+pub use lease::{LeaseId, LeaseTerms, LeaseView, Leases, hex};
 pub use limit::{Guarantee, Guaranteed, Limit, LimitSettings, Mode};
 pub use moving::{AdaptiveUse, Follow, Moves};
 pub use permit::{Outcome, Permit};

@@ -111,7 +111,7 @@ fn call_permit(
 ) -> CallPermit {
     let now = gate.clock.now();
     permit.begin(now);
-    let head = Head::new(Method::POST, Version::HTTP_11, path, 0, 0);
+    let head = Head::new(Method::POST, Version::HTTP_11, path);
     let head = Arc::new(head.expect("a call's sid is letters and digits"));
     let (id, upstream) = (gate.live.next_id(), crate::proxy::PLUGIN.into());
     let resource = Arc::clone(resource);

@@ -32,21 +32,15 @@ pub(super) fn is_rewritten(segment: &[u8]) -> bool {
 impl<'a> NormalPath<'a> {
     /// `path` begins with a slash, or is `*` or empty (an `OPTIONS *`, a `CONNECT`).
     pub(super) fn new(path: &'a [u8]) -> Result<Self, Fault> {
-        let bytes = if is_normal(path) {
-            Bytes::AsReceived(path)
-        } else {
-            Bytes::Rewritten(rewrite(path)?)
-        };
-        let mut normal = Self {
-            bytes,
-            starts: SmallVec::new(),
-        };
-        let starts = (0u32..)
-            .zip(normal.bytes())
-            .filter(|&(_, &byte)| byte == b'/');
-        let starts = starts.map(|(index, _)| index + 1).collect();
-        normal.starts = starts;
-        Ok(normal)
+        let starts = starts(path);
+        if is_normal(path, &starts) {
+            let bytes = Bytes::AsReceived(path);
+            return Ok(Self { bytes, starts });
+        }
+        let rewritten = rewrite(path)?;
+        let starts = self::starts(&rewritten);
+        let bytes = Bytes::Rewritten(rewritten);
+        Ok(Self { bytes, starts })
     }
 
     fn bytes(&self) -> &[u8] {
@@ -77,16 +71,24 @@ impl<'a> NormalPath<'a> {
     }
 }
 
-/// The common case, told in one pass: nothing escaped, no empty segment, none that begins with a dot.
-fn is_normal(path: &[u8]) -> bool {
-    let mut last = 0;
-    for &byte in path {
-        if byte == b'%' || (last == b'/' && (byte == b'/' || byte == b'.')) {
-            return false;
+/// Where segments begin.
+fn starts(path: &[u8]) -> SmallVec<[u32; 16]> {
+    let mut starts = SmallVec::new();
+    for (start, &byte) in (1u32..).zip(path) {
+        if byte == b'/' {
+            starts.push(start);
         }
-        last = byte;
     }
-    true
+    starts
+}
+
+/// The common case: nothing escaped, no empty segment but the last, none that begins with a dot.
+fn is_normal(path: &[u8], starts: &[u32]) -> bool {
+    let first = |&start: &u32| path.get(start as usize);
+    !path.contains(&b'%')
+        && !starts
+            .iter()
+            .any(|start| matches!(first(start), Some(b'/' | b'.')))
 }
 
 fn rewrite(path: &[u8]) -> Result<SmallVec<[u8; 128]>, Fault> {

@@ -143,7 +143,7 @@ impl Rules {
 
     /// The class of a request, or `None` when no resource matches and no default is configured.
     pub fn classify(&self, head: &Head, peer: &Peer) -> Result<Option<Matched>, Fault> {
-        let path = NormalPath::new(head.path().as_bytes())?;
+        let path = NormalPath::new(head.path())?;
         let mut captures = Captures::default();
         let found = self
             .settings

@@ -54,9 +54,11 @@ pub(super) enum BodyError {
 /// An upstream's answer on its way to the client.
 #[derive(Debug)]
 pub(super) struct Answer {
+    /// The fields of its head, for a client to whom they are written as they came.
+    passed: Option<Fields>,
     decoder: Decoder,
     /// Goes back to the pool once the body is through.
-    socket: Option<Socket>,
+    socket: Option<Box<Socket>>,
     /// What is left of the request, if the answer came before it was through.
     rest: Option<Box<Outgoing>>,
     visit: Visit,
@@ -74,8 +76,6 @@ pub(super) struct Answer {
 #[derive(Debug)]
 pub(super) struct ResponseBody {
     payload: Payload,
-    /// An upstream's fields, which are passed on as they came; boxed, as a body is moved often.
-    passed: Option<Box<Fields>>,
     context: Option<Box<Context>>,
     /// Whether the task that polls it is the one that is woken when an operator ends the request.
     is_watched: bool,
@@ -85,8 +85,9 @@ pub(super) struct ResponseBody {
 enum Payload {
     /// What the gate says itself.
     Own(Option<Bytes>),
-    Answer(Answer),
-    /// An answer of which a part was read before; boxed, as few are.
+    /// Boxed, as a body is moved often.
+    Answer(Box<Answer>),
+    /// An answer of which a part was read before.
     Behind(Box<(Option<Bytes>, Answer)>),
     /// What a plugin says, as it says it.
     Plugin(Box<dyn Stream>),
@@ -95,7 +96,7 @@ enum Payload {
 impl Answer {
     pub(super) fn new(
         decoder: Decoder,
-        socket: Socket,
+        socket: Box<Socket>,
         rest: Option<Box<Outgoing>>,
         visit: Visit,
         departed: Departed,
@@ -107,6 +108,7 @@ impl Answer {
             _ => 0,
         };
         let mut answer = Self {
+            passed: None,
             decoder,
             socket,
             rest,
@@ -123,6 +125,11 @@ impl Answer {
         answer
     }
 
+    /// Takes over the fields of its head, to be written as they came.
+    pub(super) fn passes(&mut self, fields: Fields) {
+        self.passed = Some(fields);
+    }
+
     /// The answer is through: the connection is free for the next request, if both sides have said all they had to say.
     fn give_back(&mut self) {
         let is_free = self.decoder.is_reusable && self.rest.take().is_none();
@@ -137,6 +144,21 @@ impl Answer {
 
     fn is_over(&self) -> bool {
         self.socket.is_none()
+    }
+
+    /// Copies what is left if that is short and was read whole with the head, as most bodies are; tells how long it was.
+    fn copy_rest(&mut self, out: &mut Vec<u8>) -> Option<usize> {
+        let Left::Bytes(left) = self.decoder.left else {
+            return None;
+        };
+        let is_plain = self.rest.is_none() && self.broken.is_none() && self.idle.is_none();
+        let left = usize::try_from(left).ok().filter(|_| is_plain)?;
+        let socket = self.socket.as_mut()?;
+        out.extend_from_slice(socket.unused().get(..left)?);
+        socket.consume(left);
+        self.decoder.left = Left::Nothing;
+        self.give_back();
+        Some(left)
     }
 
     /// Whether it has come near completion just now. While the request is still being sent, the upstream may have to hear it.
@@ -215,7 +237,6 @@ impl ResponseBody {
     pub(super) fn own(bytes: Bytes, context: Option<Box<Context>>) -> Self {
         Self {
             payload: Payload::Own(Some(bytes)),
-            passed: None,
             context,
             is_watched: false,
         }
@@ -259,15 +280,26 @@ impl ResponseBody {
         is_cancelled
     }
 
-    /// With the upstream's fields, for a client to whom they are written as they came.
-    pub(super) fn passing(mut self, fields: Fields) -> Self {
-        self.passed = Some(Box::new(fields));
-        self
-    }
-
     /// An upstream's fields, where they are no part of the response's own.
     pub(super) fn passed(&self) -> Option<&Fields> {
-        self.passed.as_deref()
+        match &self.payload {
+            Payload::Answer(answer) => answer.passed.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// Writes the whole of an answer that is there already, and says whether it did.
+    pub(super) fn copy_rest(&mut self, out: &mut Vec<u8>) -> bool {
+        let (Payload::Answer(answer), Some(context)) = (&mut self.payload, &mut self.context)
+        else {
+            return false;
+        };
+        if context.request.hangup().is_asked() {
+            return false;
+        }
+        let copied = answer.copy_rest(out);
+        context.sent += copied.unwrap_or_default() as u64;
+        copied.is_some()
     }
 
     /// The request's context, for another body.
@@ -279,12 +311,11 @@ impl ResponseBody {
     pub(super) fn behind(mut self, ahead: Bytes) -> Self {
         let context = self.context.take();
         let payload = match std::mem::replace(&mut self.payload, Payload::Own(None)) {
-            Payload::Answer(answer) => Payload::Behind(Box::new((Some(ahead), answer))),
+            Payload::Answer(answer) => Payload::Behind(Box::new((Some(ahead), *answer))),
             other => other,
         };
         Self {
             payload,
-            passed: None,
             context,
             is_watched: false,
         }
@@ -294,7 +325,6 @@ impl ResponseBody {
     pub(super) fn stream(stream: Box<dyn Stream>, context: Box<Context>) -> Self {
         Self {
             payload: Payload::Plugin(stream),
-            passed: None,
             context: Some(context),
             is_watched: false,
         }
@@ -303,8 +333,7 @@ impl ResponseBody {
     /// An upstream's answer, with the context of its request.
     pub(super) fn answer(answer: Answer, context: Box<Context>) -> Self {
         Self {
-            payload: Payload::Answer(answer),
-            passed: None,
+            payload: Payload::Answer(Box::new(answer)),
             context: Some(context),
             is_watched: false,
         }
@@ -406,7 +435,6 @@ impl Drop for ResponseBody {
             let context = Some(context);
             let orphan = Self {
                 payload,
-                passed: None,
                 context,
                 is_watched: true,
             };

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::{HeaderValue, Request, Response};
+use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::{Service, service_fn};
@@ -39,8 +39,8 @@ const RESET_STREAMS_MAX: usize = 20;
 pub(super) struct Connection {
     pub(super) gate: Arc<Gate>,
     pub(super) peer: Peer,
-    /// The peer's address as `x-forwarded-for` has it.
-    pub(super) peer_value: Option<HeaderValue>,
+    /// What an upstream is told of how a client came by whom nothing is believed: its address and the scheme.
+    pub(super) forwarded: Box<[u8]>,
     /// Whether the peer's forwarded-for fields are believed.
     pub(super) is_trusted: bool,
     pub(super) is_tls: bool,
@@ -54,14 +54,21 @@ pub(super) struct Connection {
 
 impl Connection {
     pub(super) fn new(gate: Arc<Gate>, peer: Peer, is_tls: bool) -> Self {
-        let text = peer.address.map(|address| address.to_string());
+        let scheme = if is_tls { "https" } else { "http" };
+        let address = peer
+            .address
+            .map(|address| format!("x-forwarded-for: {address}\r\n"));
+        let forwarded = format!(
+            "{}x-forwarded-proto: {scheme}\r\n",
+            address.unwrap_or_default()
+        );
         let is_trusted = peer
             .address
             .is_some_and(|address| peer.trusted.contains(address));
         let activity = Activity::new(gate.clock.clone());
         Self {
             gate,
-            peer_value: text.and_then(|text| HeaderValue::try_from(text).ok()),
+            forwarded: forwarded.into_bytes().into(),
             peer,
             is_trusted,
             is_tls,
@@ -89,6 +96,10 @@ impl Connection {
         } else {
             "HTTP/1.1"
         }
+    }
+
+    pub(super) fn scheme(&self) -> &'static [u8] {
+        if self.is_tls { b"https" } else { b"http" }
     }
 
     pub(super) fn is_http2(&self) -> bool {

@@ -86,11 +86,11 @@ impl Endpoint {
     }
 
     /// Opens a connection to the first address that takes one.
-    pub(super) async fn open(self: &Arc<Self>, resolve: Duration) -> io::Result<Socket> {
+    pub(super) async fn open(self: &Arc<Self>, resolve: Duration) -> io::Result<Box<Socket>> {
         let mut last = io::Error::from(io::ErrorKind::NotFound);
         for target in self.targets(resolve).await? {
             let opened = match &target {
-                Target::Unix(path) => UnixStream::connect(path).await.map(Socket::from),
+                Target::Unix(path) => UnixStream::connect(path).await.map(Into::into),
                 Target::Tcp(address) => match TcpStream::connect(address).await {
                     Ok(stream) => stream.set_nodelay(true).map(|()| stream.into()),
                     Err(error) => Err(error),

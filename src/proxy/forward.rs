@@ -13,7 +13,7 @@ use super::incoming::{self, Broken, Head};
 use super::outcome::Refusal;
 use super::outgoing::{Outgoing, Stopped};
 use super::pool;
-use super::socket::Socket;
+use super::socket::{Alarm, Socket};
 use super::upload::{Upload, UploadFault};
 use super::upstream::{ConnectError, Upstream, Visit};
 use crate::admission::AccountName;
@@ -33,7 +33,7 @@ pub(super) struct Manner<'a> {
 #[derive(Debug)]
 pub(super) struct Answered {
     pub(super) head: Head,
-    pub(super) socket: Socket,
+    pub(super) socket: Box<Socket>,
     pub(super) visit: Visit,
     pub(super) rest: Option<Box<Outgoing>>,
     /// When the request's last byte came, if it had a body and is through.
@@ -86,7 +86,7 @@ pub(super) async fn forward(
     }
 }
 
-fn answered(head: Head, socket: Socket, visit: Visit, request: Outgoing) -> Answered {
+fn answered(head: Head, socket: Box<Socket>, visit: Visit, request: Outgoing) -> Answered {
     let upload = request.body().upload();
     let sent = upload.and_then(|upload| match upload.progress() {
         (at, true) => Some(at),
@@ -107,7 +107,7 @@ async fn connect(
     visit: &mut Visit,
     manner: Manner<'_>,
     has_moved: &mut bool,
-) -> Result<Socket, Refusal> {
+) -> Result<Box<Socket>, Refusal> {
     loop {
         let error = match visit.connect().await {
             Ok(socket) => return Ok(socket),
@@ -143,17 +143,19 @@ async fn exchange(
     upload: Option<&Upload>,
     started: Instant,
 ) -> Result<Head, Failed> {
+    let mut alarm = socket.take_alarm();
     let answer = std::future::poll_fn(|cx| poll_exchange(socket, request, manner, cx));
     let answered = tokio::select! {
         biased;
         answer = answer => answer,
-        () = overdue(visit, upload, started) => {
+        () = overdue(visit, upload, started, &mut alarm) => {
             let is_uploading =
                 upload.is_some_and(|upload| !upload.progress().1) && !request.is_blocked();
             let late = if is_uploading { Refusal::ClientTimeout } else { Refusal::UpstreamTimeout };
             Err(Failed::Refusal(late))
         }
     };
+    socket.put_alarm(alarm);
     match &answered {
         Ok(_) => visit.succeeded(started),
         Err(Failed::Refusal(Refusal::UpstreamTimeout)) => visit.failed(),
@@ -190,7 +192,12 @@ fn poll_exchange(
 
 /// Ends when the upload has stood still for `idle_timeout`, or the answer's head is later than `response_timeout` after the
 /// request was sent.
-async fn overdue(upstream: &Upstream, upload: Option<&Upload>, started: Instant) {
+async fn overdue(
+    upstream: &Upstream,
+    upload: Option<&Upload>,
+    started: Instant,
+    alarm: &mut Option<Alarm>,
+) {
     let settings = &upstream.settings;
     let mut now = started;
     loop {
@@ -209,7 +216,12 @@ async fn overdue(upstream: &Upstream, upload: Option<&Upload>, started: Instant)
         } else {
             left
         };
-        tokio::time::sleep(look.max(Duration::from_millis(1))).await;
+        let until = (now + look.max(Duration::from_millis(1))).into();
+        let alarm = alarm.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
+        if alarm.is_elapsed() || alarm.deadline() > until {
+            alarm.as_mut().reset(until);
+        }
+        alarm.as_mut().await;
         now = upstream.clock().now();
     }
 }

@@ -4,6 +4,7 @@
 //! never taken from a client. One scan over the names tells what there is to do, so that the usual request pays for what it
 //! has. Never touches a field that it does not name.
 
+use std::io::Write as _;
 use std::sync::LazyLock;
 use std::time::Duration;
 
@@ -105,15 +106,15 @@ pub(super) fn check(head: &Head, seen: &Seen) -> Result<(), &'static str> {
         return Err("only the transfer coding `chunked` is understood");
     }
     let target = head.path();
-    let is_of_server = target == "*" && head.method == Method::OPTIONS;
-    if !target.starts_with('/') && !is_of_server {
+    let is_of_server = target == b"*" && head.method == Method::OPTIONS;
+    if target.first() != Some(&b'/') && !is_of_server {
         return Err("the target is no path");
     }
     if head.authority.as_ref().is_some_and(|of| of.contains('@')) {
         return Err("the target names a user");
     }
     let host = head.fields.get("host");
-    if host.is_some_and(|host| !host.iter().all(|&byte| is_of_authority(byte))) {
+    if host.is_some_and(|host| !host.iter().all(|&byte| OF_AUTHORITY[usize::from(byte)])) {
         return Err("the Host field holds what no host does");
     }
     Ok(())
@@ -121,9 +122,21 @@ pub(super) fn check(head: &Head, seen: &Seen) -> Result<(), &'static str> {
 
 /// RFC 3986 §3.2.2 and §3.2.3: unreserved, escaped or a sub-delimiter, and what frames an address and a port. The `@` of a
 /// user is not among them: a Host has none.
-fn is_of_authority(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:[]".contains(&byte)
-}
+const OF_AUTHORITY: [bool; 256] = {
+    let others = b"-._~%!$&'()*+,;=:[]";
+    let mut is_allowed = [false; 256];
+    let mut byte = 0;
+    while byte < 128 {
+        is_allowed[byte] = (byte as u8).is_ascii_alphanumeric();
+        byte += 1;
+    }
+    let mut at = 0;
+    while at < others.len() {
+        is_allowed[others[at] as usize] = true;
+        at += 1;
+    }
+    is_allowed
+};
 
 impl Seen {
     /// The value of `x-request-id`: the client's, if it is of decent length, else a new one.
@@ -161,11 +174,7 @@ pub(super) fn write_head(head: &Head, seen: &Seen, added: &Added<'_>) -> (Vec<u8
     out.extend_from_slice(head.method.as_str().as_bytes());
     out.push(b' ');
     let target = head.target();
-    out.extend_from_slice(if target.is_empty() {
-        b"/"
-    } else {
-        target.as_bytes()
-    });
+    out.extend_from_slice(if target.is_empty() { b"/" } else { target });
     out.extend_from_slice(b" HTTP/1.1\r\n");
     write_hosts(&mut out, head, seen, added);
     let is_trusted = added.connection.is_trusted;
@@ -191,10 +200,13 @@ pub(super) fn write_head(head: &Head, seen: &Seen, added: &Added<'_>) -> (Vec<u8
     {
         write_grpc_timeout(&mut out, value, added.waited);
     }
-    write_field(&mut out, "x-request-id", added.request_id.as_bytes());
-    write_field(&mut out, "x-admission-account", added.account.as_bytes());
-    write_field(&mut out, "x-admission-resource", added.resource.as_bytes());
-    out.extend_from_slice(b"x-admission-lease: ");
+    out.extend_from_slice(b"x-request-id: ");
+    out.extend_from_slice(added.request_id.as_bytes());
+    out.extend_from_slice(b"\r\nx-admission-account: ");
+    out.extend_from_slice(added.account.as_bytes());
+    out.extend_from_slice(b"\r\nx-admission-resource: ");
+    out.extend_from_slice(added.resource.as_bytes());
+    out.extend_from_slice(b"\r\nx-admission-lease: ");
     added.lease.write(&mut out);
     out.extend_from_slice(b"\r\n");
     if let Some(mark) = added.mark {
@@ -267,26 +279,28 @@ fn write_hosts(out: &mut Vec<u8>, head: &Head, seen: &Seen, added: &Added<'_>) {
     write_field(out, "host", upstream.or(asked).unwrap_or_default());
     let connection = added.connection;
     let is_trusted = connection.is_trusted;
-    if let Some(peer) = &connection.peer_value {
+    if !is_trusted {
+        out.extend_from_slice(&connection.forwarded);
+        if let Some(asked) = asked {
+            write_field(out, "x-forwarded-host", asked);
+        }
+        return;
+    }
+    if let Some(peer) = connection.peer.address {
         out.extend_from_slice(b"x-forwarded-for: ");
-        if is_trusted && seen.has_forwarded_for {
+        if seen.has_forwarded_for {
             // The chain that a trusted proxy reported, with that proxy at its end.
             for line in head.fields.all("x-forwarded-for") {
                 out.extend_from_slice(line);
                 out.extend_from_slice(b", ");
             }
         }
-        out.extend_from_slice(peer.as_bytes());
-        out.extend_from_slice(b"\r\n");
+        drop(write!(out, "{peer}\r\n"));
     }
-    if !(is_trusted && seen.has_forwarded_proto) {
-        write_field(
-            out,
-            "x-forwarded-proto",
-            if connection.is_tls { b"https" } else { b"http" },
-        );
+    if !seen.has_forwarded_proto {
+        write_field(out, "x-forwarded-proto", connection.scheme());
     }
-    if !(is_trusted && seen.has_forwarded_host)
+    if !seen.has_forwarded_host
         && let Some(asked) = asked
     {
         write_field(out, "x-forwarded-host", asked);
@@ -312,10 +326,7 @@ fn write_framing(out: &mut Vec<u8>, head: &Head, has_length: bool, is_empty: boo
 fn protocol(fields: &Fields) -> Option<&[u8]> {
     let offered = fields.get("upgrade")?;
     let is_tunnelled = |known: &&str| offered.eq_ignore_ascii_case(known.as_bytes());
-    TUNNELLED
-        .iter()
-        .any(|known| is_tunnelled(&known))
-        .then_some(offered)
+    TUNNELLED.iter().any(is_tunnelled).then_some(offered)
 }
 
 fn contains_token(value: &[u8], wanted: &str) -> bool {
@@ -406,7 +417,7 @@ mod tests {
     use super::*;
 
     fn head(pairs: &[(&str, &str)]) -> Head {
-        let mut head = Head::new(Method::GET, Version::HTTP_11, "/", 0, 0).unwrap();
+        let mut head = Head::new(Method::GET, Version::HTTP_11, "/").unwrap();
         for (name, value) in pairs {
             head.fields.push(name.as_bytes(), value.as_bytes());
         }

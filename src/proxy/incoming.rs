@@ -40,13 +40,20 @@ pub(super) struct Head {
     pub(super) status: StatusCode,
     /// Its fields, but for those that end here.
     pub(super) fields: Fields,
+    pub(super) decoder: Decoder,
+    /// What few answers say; boxed, as a head is moved often.
+    pub(super) rare: Option<Box<Rare>>,
+}
+
+/// What few answers say.
+#[derive(Debug, Default)]
+pub(super) struct Rare {
     /// The words behind the status, where they are not the usual ones.
     pub(super) reason: Option<ReasonPhrase>,
     /// The protocol it switches to, with a status of 101.
     pub(super) upgrade: Option<HeaderValue>,
     /// How long the work goes on after it, if the upstream says so.
     pub(super) hold: Option<HeaderValue>,
-    pub(super) decoder: Decoder,
 }
 
 /// Reads the head of the answer to a request; interim answers but 101 are passed over.
@@ -99,11 +106,12 @@ fn parse(bytes: &[u8], is_head_request: bool) -> Result<Option<(Head, usize)>, B
     let reason = reason.and_then(|words| ReasonPhrase::try_from(words.as_bytes()).ok());
     let mut meaning = Meaning::default();
     let count = response.headers.len() + ADDED;
-    let mut fields = Fields::with_capacity(length + ADDED_BYTES, count);
+    let raw = part_from(bytes, length, response.headers);
+    let mut fields = Fields::of_raw(raw, count, ADDED_BYTES);
     for field in response.headers.iter() {
         let name = field.name.as_bytes();
         if meaning.take(name, field.value)? {
-            fields.push(name, field.value);
+            fields.push_part(raw, name, field.value);
         }
     }
     if meaning.names_fields {
@@ -117,17 +125,35 @@ fn parse(bytes: &[u8], is_head_request: bool) -> Result<Option<(Head, usize)>, B
     }
     let decoder = meaning.decoder(status, is_http10, is_head_request, &mut fields);
     let value = |value: Option<&[u8]>| value.and_then(|value| HeaderValue::from_bytes(value).ok());
+    let is_rare = reason.is_some() || meaning.upgrade.is_some() || meaning.hold.is_some();
+    let rare = is_rare.then(|| {
+        let is_switch = status == StatusCode::SWITCHING_PROTOCOLS;
+        Box::new(Rare {
+            reason,
+            upgrade: value(meaning.upgrade.filter(|_| is_switch)),
+            hold: value(meaning.hold),
+        })
+    });
     Ok(Some((
         Head {
             status,
             fields,
-            reason,
-            upgrade: value(meaning.upgrade).filter(|_| status == StatusCode::SWITCHING_PROTOCOLS),
-            hold: value(meaning.hold),
             decoder,
+            rare,
         },
         length,
     )))
+}
+
+/// The part of a head of that length in which its fields stand.
+pub(super) fn part_from<'a>(
+    bytes: &'a [u8],
+    length: usize,
+    fields: &[httparse::Header<'_>],
+) -> &'a [u8] {
+    let start = fields.first().map(|first| first.name.as_ptr() as usize);
+    let start = start.map_or(length, |at| at.wrapping_sub(bytes.as_ptr() as usize));
+    bytes.get(start..length).unwrap_or_default()
 }
 
 fn is_connection(name: &str) -> bool {

@@ -396,9 +396,10 @@ fn pass_on(
     } = answered;
     let now = visit.clock().now();
     let mut fields = head.fields;
+    let rare = head.rare.map_or_else(Default::default, |rare| *rare);
     let in_flight = context.account_in_flight();
     respond::finish(&context, &mut fields, in_flight, now);
-    if let Some((ttl, ttl_max)) = lease_ttl(head.status, head.hold.as_ref(), completion) {
+    if let Some((ttl, ttl_max)) = lease_ttl(head.status, rare.hold.as_ref(), completion) {
         context.lease(ttl, ttl_max, now);
     }
     let kind = fields.get("content-type");
@@ -407,17 +408,19 @@ fn pass_on(
     let taught = Taught { is_stream, sent };
     context.answered(head.status.as_u16(), taught, policy, now);
     context.answered_by(&visit);
-    let answer = Answer::new(head.decoder, socket, rest, visit, departed, now);
-    let is_passed = !context.connection().is_http2() && context.edit().is_none();
+    let mut answer = Answer::new(head.decoder, socket, rest, visit, departed, now);
+    let mut headers = http::HeaderMap::new();
+    if context.connection().is_http2() || context.edit().is_some() {
+        headers = fields.to_map();
+    } else {
+        answer.passes(fields);
+    }
     let mut response = Response::new(ResponseBody::answer(answer, context));
     *response.status_mut() = head.status;
-    if let Some(reason) = head.reason {
+    if let Some(reason) = rare.reason {
         response.extensions_mut().insert(reason);
     }
-    if is_passed {
-        return response.map(|body| body.passing(fields));
-    }
-    *response.headers_mut() = fields.to_map();
+    *response.headers_mut() = headers;
     response
 }
 
@@ -438,7 +441,8 @@ fn switch(
         visit,
         ..
     } = answered;
-    let (Some(on_client), Some(protocol)) = (on_client, head.upgrade) else {
+    let (Some(on_client), Some(protocol)) = (on_client, head.rare.and_then(|rare| rare.upgrade))
+    else {
         // It switches to what nobody asked for.
         return respond::refuse(context, &Refusal::UpstreamBroke, false);
     };

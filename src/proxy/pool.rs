@@ -21,7 +21,7 @@ struct Pool {
 
 #[derive(Debug)]
 struct Idle {
-    socket: Socket,
+    socket: Box<Socket>,
     until: Instant,
 }
 
@@ -30,7 +30,7 @@ thread_local! {
 }
 
 /// Takes an idle connection of this thread to the endpoint.
-pub(super) fn checkout(visit: &Visit, now: Instant) -> Option<Socket> {
+pub(super) fn checkout(visit: &Visit, now: Instant) -> Option<Box<Socket>> {
     let checkout = POOL.try_with(|pool| {
         let mut pool = pool.borrow_mut();
         let idle = pool.idle.get_mut(&visit.endpoint().id)?;
@@ -45,7 +45,7 @@ pub(super) fn checkout(visit: &Visit, now: Instant) -> Option<Socket> {
 }
 
 /// Keeps a connection whose answer was read to its end.
-pub(super) fn give(socket: Socket, visit: &Visit, now: Instant) {
+pub(super) fn give(socket: Box<Socket>, visit: &Visit, now: Instant) {
     let settings = &visit.settings;
     let until = now + settings.pool_idle_timeout;
     let needs_reaper = POOL.try_with(|pool| {

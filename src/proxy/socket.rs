@@ -10,6 +10,7 @@ use std::task::{Context, Poll, ready};
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::time::Sleep;
 
 /// What is read ahead: a head of usual length and a small body. Longer heads let it grow.
 const BUFFER: usize = 8 * 1024;
@@ -35,24 +36,38 @@ pub(super) struct Buffered<S> {
     /// Where the unused bytes begin and end.
     start: usize,
     end: usize,
+    alarm: Option<Alarm>,
 }
 
-/// A connection to an upstream.
+/// A timer that lives as long as its connection. One exchange after the other uses it, and moves it only when it has gone off too early:
+/// a timer of its own, which nearly never goes off, would cost each of them more than reading its answer's head.
+pub(super) type Alarm = Pin<Box<Sleep>>;
+
+/// A connection to an upstream; boxed where it is handed from one to the next, several times a request.
 pub(super) type Socket = Buffered<Stream>;
 
-impl From<TcpStream> for Socket {
+impl From<TcpStream> for Box<Socket> {
     fn from(stream: TcpStream) -> Self {
-        Self::new(Stream::Tcp(stream), &[])
+        Self::new(Buffered::new(Stream::Tcp(stream), &[]))
     }
 }
 
-impl From<UnixStream> for Socket {
+impl From<UnixStream> for Box<Socket> {
     fn from(stream: UnixStream) -> Self {
-        Self::new(Stream::Unix(stream), &[])
+        Self::new(Buffered::new(Stream::Unix(stream), &[]))
     }
 }
 
 impl Socket {
+    /// The connection's timer, which is to be put back.
+    pub(super) fn take_alarm(&mut self) -> Option<Alarm> {
+        self.alarm.take()
+    }
+
+    pub(super) fn put_alarm(&mut self, alarm: Option<Alarm>) {
+        self.alarm = alarm;
+    }
+
     /// Whether nothing has happened on an idle connection: nothing came, and it was not closed. Asks the system only when
     /// there was an event.
     pub(super) fn is_quiet(&self) -> bool {
@@ -76,6 +91,7 @@ impl<S: AsyncRead + Unpin> Buffered<S> {
             buffer,
             start: 0,
             end: ahead.len(),
+            alarm: None,
         }
     }
 

@@ -107,7 +107,7 @@ impl AsyncWrite for Upgraded {
 /// Copies between the two sides until one is done with it.
 pub(super) async fn tunnel(
     client: OnUpgrade,
-    upstream: Socket,
+    upstream: Box<Socket>,
     mut context: Box<Context>,
     visit: Visit,
 ) {

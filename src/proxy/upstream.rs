@@ -274,7 +274,7 @@ impl Visit {
     }
 
     /// Opens a connection; one that fails by the endpoint's fault is noted.
-    pub(super) async fn connect(&self) -> Result<Socket, ConnectError> {
+    pub(super) async fn connect(&self) -> Result<Box<Socket>, ConnectError> {
         let opening = self.endpoint().open(self.settings.resolve);
         let opened = tokio::time::timeout(self.settings.connect_timeout, opening).await;
         let opened = opened.map_or(Err(ConnectError::TimedOut), |opened| Ok(opened?));

@@ -141,7 +141,7 @@ mod tests {
 
     fn deadline(fields: &[(&'static str, &str)], is_grpc: bool, now: Instant) -> Option<Duration> {
         let (method, version) = (http::Method::GET, http::Version::HTTP_11);
-        let mut head = Head::new(method, version, "/", 0, 0).unwrap();
+        let mut head = Head::new(method, version, "/").unwrap();
         for (name, value) in fields {
             head.fields.push(name.as_bytes(), value.as_bytes());
         }

@@ -257,7 +257,7 @@ mod tests {
             AccountName::new(b"AC_GOLD").unwrap(),
             "calls".into(),
             "api".into(),
-            Arc::new(Head::new(Method::POST, Version::HTTP_11, path, 0, 0).unwrap()),
+            Arc::new(Head::new(Method::POST, Version::HTTP_11, path).unwrap()),
             RequestId::new(),
             Clock::manual().now(),
             1,

@@ -14,7 +14,7 @@ use slab::Slab;
 use smallvec::SmallVec;
 
 use super::hangup::Hangup;
-use crate::admission::{AccountName, Permit, Ticket};
+use crate::admission::{AccountName, Permit, Ticket, hex};
 use crate::head::Head;
 
 /// As many slabs as threads commonly serve; more threads share.
@@ -71,13 +71,10 @@ impl RequestId {
     /// A new one.
     #[must_use]
     pub fn new() -> Self {
-        const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        let random = fastrand::u128(..).to_be_bytes();
         let mut text = [0; 32];
-        for (pair, byte) in text.chunks_exact_mut(2).zip(random) {
-            pair[0] = DIGITS[usize::from(byte >> 4)];
-            pair[1] = DIGITS[usize::from(byte & 15)];
-        }
+        let (first, second) = text.split_at_mut(16);
+        first.copy_from_slice(&hex(fastrand::u64(..)));
+        second.copy_from_slice(&hex(fastrand::u64(..)));
         Self::Made(text)
     }
 
@@ -249,7 +246,7 @@ impl Request {
     /// Its path without the query, for people: a query may hold secrets.
     #[must_use]
     pub fn path(&self) -> &str {
-        self.head.path()
+        self.head.path_text()
     }
 }
 

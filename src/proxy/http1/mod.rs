@@ -282,6 +282,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Http1<S> {
         let clock = &self.connection.gate.clock;
         let follows = reply::write_head(&mut self.wire.out, &response, manner, clock);
         let mut body = Some(response.into_body()).filter(|_| follows != Follows::Nothing);
+        if let (Follows::Length, Some(whole)) = (follows, &mut body)
+            && whole.copy_rest(&mut self.wire.out)
+        {
+            body = None;
+        }
         std::future::poll_fn(|cx| self.poll_write(&mut body, follows, cx)).await
     }
 

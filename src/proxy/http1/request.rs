@@ -8,7 +8,7 @@ use std::mem::MaybeUninit;
 use http::{Method, StatusCode, Version};
 
 use super::super::decode::{Decoder, Left};
-use super::super::incoming::{FIELDS_MAX, is_chunked, parse_length};
+use super::super::incoming::{FIELDS_MAX, is_chunked, parse_length, part_from};
 use crate::head::Head;
 
 /// Longest target, in bytes, as long as `http` takes them.
@@ -65,14 +65,8 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Option<(Received, usize)>, Unreadabl
         let what = "the target is longer than this gate accepts";
         return Err(Unreadable(StatusCode::URI_TOO_LONG, what));
     }
-    // The head as it came is a little longer than what is kept of it.
-    let head = Head::new(
-        method,
-        version,
-        target,
-        length - target.len(),
-        request.headers.len(),
-    );
+    let raw = part_from(bytes, length, request.headers);
+    let head = Head::of_raw(method, version, target, raw, request.headers.len());
     let mut head = head.map_err(|_| bad("the target is none"))?;
     let mut meaning = Meaning::new(version);
     for field in request.headers.iter() {
@@ -81,7 +75,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Option<(Received, usize)>, Unreadabl
             return Err(TOO_LONG);
         }
         if meaning.take(name, value)? {
-            head.fields.push(name, value);
+            head.push_part(raw, name, value);
         }
     }
     let body = meaning.body(&mut head)?;

@@ -118,7 +118,7 @@ mod tests {
     fn longest(clock: &Clock) -> Arc<Record> {
         let method = Method::from_bytes(&[b'M'; 20_000]).unwrap();
         let path = format!("/{}", "p".repeat(60_000));
-        let mut head = Head::new(method, Version::HTTP_11, &path, 0, 0).unwrap();
+        let mut head = Head::new(method, Version::HTTP_11, &path).unwrap();
         head.fields.push(b"host", &[b'h'; 20_000]);
         head.fields.push(b"tracestate", &[b's'; 512]);
         head.fields.push(

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::super::share::Share;
+use crate::admission::hex;
 use crate::head::{Fields, Head};
 
 const TRACEPARENT: &str = "traceparent";
@@ -169,11 +170,17 @@ impl Trace {
             return;
         }
         out.extend_from_slice(b"traceparent: 00-");
-        write_hex(out, &self.id.to_be_bytes());
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "it is written in two halves"
+        )]
+        let (upper, lower) = ((self.id >> 64) as u64, self.id as u64);
+        out.extend_from_slice(&hex(upper));
+        out.extend_from_slice(&hex(lower));
         out.push(b'-');
-        write_hex(out, &self.upstream_span.to_be_bytes());
+        out.extend_from_slice(&hex(self.upstream_span));
         out.push(b'-');
-        write_hex(out, &[self.flags]);
+        out.extend_from_slice(&hex(self.flags.into())[14..]);
         out.extend_from_slice(b"\r\n");
     }
 
@@ -235,14 +242,6 @@ fn read_hex(text: &[u8]) -> Option<u128> {
     })
 }
 
-fn write_hex(out: &mut Vec<u8>, bytes: &[u8]) {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digits = bytes
-        .iter()
-        .flat_map(|byte| [byte >> 4, byte & 15].map(|digit| DIGITS[usize::from(digit)]));
-    out.extend(digits);
-}
-
 #[cfg(test)]
 mod tests {
     use http::{Method, Version};
@@ -252,7 +251,7 @@ mod tests {
     const CLIENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
     fn head(fields: &[(&str, &str)]) -> Head {
-        let mut head = Head::new(Method::GET, Version::HTTP_11, "/", 0, 0).unwrap();
+        let mut head = Head::new(Method::GET, Version::HTTP_11, "/").unwrap();
         for (name, value) in fields {
             head.fields.push(name.as_bytes(), value.as_bytes());
         }
