@@ -19,7 +19,7 @@ pub struct Fields {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Field {
     start: u32,
-    name: u32,
+    name_len: u32,
     end: u32,
 }
 
@@ -29,11 +29,11 @@ pub(super) const LINE_END: &[u8] = b"\r\n";
 
 impl Field {
     fn name(self, text: &[u8]) -> &[u8] {
-        &text[self.start as usize..(self.start + self.name) as usize]
+        &text[self.start as usize..(self.start + self.name_len) as usize]
     }
 
     fn value(self, text: &[u8]) -> &[u8] {
-        let start = (self.start + self.name) as usize + COLON.len();
+        let start = (self.start + self.name_len) as usize + COLON.len();
         &text[start..self.end as usize - LINE_END.len()]
     }
 }
@@ -106,7 +106,7 @@ impl Fields {
         lower(&mut self.text[start..], name.len());
         self.at.push(Field {
             start: place(start),
-            name: place(name.len()),
+            name_len: place(name.len()),
             end: place(base + end + LINE_END.len()),
         });
     }
@@ -118,15 +118,22 @@ impl Fields {
 
     /// Adds a field behind the others. The caller has seen to it that name and value are what RFC 9110 §5.1 and §5.5 allow.
     pub fn push(&mut self, name: &[u8], value: &[u8]) {
+        self.push_all(name, &[value]);
+    }
+
+    /// The same of a value that comes in parts.
+    pub fn push_all(&mut self, name: &[u8], value: &[&[u8]]) {
         let start = self.text.len();
         self.text.extend_from_slice(name);
         self.text[start..].make_ascii_lowercase();
         self.text.extend_from_slice(COLON);
-        self.text.extend_from_slice(value);
+        for part in value {
+            self.text.extend_from_slice(part);
+        }
         self.text.extend_from_slice(LINE_END);
         self.at.push(Field {
             start: place(start),
-            name: place(name.len()),
+            name_len: place(name.len()),
             end: place(self.text.len()),
         });
     }
@@ -139,7 +146,7 @@ impl Fields {
     }
 
     fn is_named(&self, field: &Field, name: &str) -> bool {
-        field.name as usize == name.len() && field.name(&self.text) == name.as_bytes()
+        field.name_len as usize == name.len() && field.name(&self.text) == name.as_bytes()
     }
 
     /// The same, if it is visible ASCII text.

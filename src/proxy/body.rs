@@ -83,8 +83,8 @@ pub(super) struct ResponseBody {
 
 #[derive(Debug)]
 enum Payload {
-    /// What the gate says itself.
-    Own(Option<Bytes>),
+    /// What the gate says itself; boxed with its fields, if there are any.
+    Own(Option<Bytes>, Option<Box<Fields>>),
     /// Boxed, as a body is moved often.
     Answer(Box<Answer>),
     /// An answer of which a part was read before.
@@ -236,7 +236,16 @@ impl ResponseBody {
     /// What the gate says itself.
     pub(super) fn own(bytes: Bytes, context: Option<Box<Context>>) -> Self {
         Self {
-            payload: Payload::Own(Some(bytes)),
+            payload: Payload::Own(Some(bytes), None),
+            context,
+            is_watched: false,
+        }
+    }
+
+    /// What the gate says itself, with fields that are written as they are.
+    pub(super) fn refusal(bytes: Bytes, fields: Fields, context: Option<Box<Context>>) -> Self {
+        Self {
+            payload: Payload::Own(Some(bytes), Some(Box::new(fields))),
             context,
             is_watched: false,
         }
@@ -266,7 +275,7 @@ impl ResponseBody {
         let Some(context) = &mut self.context else {
             return false;
         };
-        if matches!(self.payload, Payload::Own(_)) {
+        if matches!(self.payload, Payload::Own(..)) {
             return false;
         }
         let hangup = context.request.hangup();
@@ -280,9 +289,10 @@ impl ResponseBody {
         is_cancelled
     }
 
-    /// An upstream's fields, where they are no part of the response's own.
+    /// The fields of the answer's head, where they are no part of the response's own.
     pub(super) fn passed(&self) -> Option<&Fields> {
         match &self.payload {
+            Payload::Own(_, fields) => fields.as_deref(),
             Payload::Answer(answer) => answer.passed.as_ref(),
             _ => None,
         }
@@ -310,7 +320,7 @@ impl ResponseBody {
     /// What is left of an upstream's answer, behind what was read of it.
     pub(super) fn behind(mut self, ahead: Bytes) -> Self {
         let context = self.context.take();
-        let payload = match std::mem::replace(&mut self.payload, Payload::Own(None)) {
+        let payload = match std::mem::replace(&mut self.payload, Payload::Own(None, None)) {
             Payload::Answer(answer) => Payload::Behind(Box::new((Some(ahead), *answer))),
             other => other,
         };
@@ -353,7 +363,7 @@ impl Body for ResponseBody {
             return Poll::Ready(Some(Err(BodyError::Cancelled)));
         }
         let (frame, is_near) = match &mut this.payload {
-            Payload::Own(bytes) => {
+            Payload::Own(bytes, _) => {
                 let bytes = bytes.take().filter(|bytes| !bytes.is_empty());
                 (bytes.map(|bytes| Ok(Frame::data(bytes))), false)
             }
@@ -390,7 +400,7 @@ impl Body for ResponseBody {
 
     fn is_end_stream(&self) -> bool {
         match &self.payload {
-            Payload::Own(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
+            Payload::Own(bytes, _) => bytes.as_ref().is_none_or(Bytes::is_empty),
             Payload::Answer(answer) => answer.is_over(),
             Payload::Behind(held) => held.0.is_none() && held.1.is_over(),
             Payload::Plugin(_) => false,
@@ -399,7 +409,7 @@ impl Body for ResponseBody {
 
     fn size_hint(&self) -> SizeHint {
         match &self.payload {
-            Payload::Own(bytes) => {
+            Payload::Own(bytes, _) => {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
             }
             Payload::Answer(answer) => answer.decoder.size_hint(),
@@ -416,7 +426,7 @@ impl Drop for ResponseBody {
         let answer = match &mut self.payload {
             Payload::Answer(answer) => answer,
             Payload::Behind(held) => &mut held.1,
-            Payload::Own(_) | Payload::Plugin(_) => {
+            Payload::Own(..) | Payload::Plugin(_) => {
                 if context.request.hangup().is_cut() {
                     context.cut();
                 }
@@ -431,7 +441,7 @@ impl Drop for ResponseBody {
             && !context.request.hangup().is_asked()
             && tokio::runtime::Handle::try_current().is_ok();
         if let (Departed::Finish(bound), true) = (answer.departed, is_orphan) {
-            let payload = std::mem::replace(&mut self.payload, Payload::Own(None));
+            let payload = std::mem::replace(&mut self.payload, Payload::Own(None, None));
             let context = Some(context);
             let orphan = Self {
                 payload,

@@ -1,7 +1,7 @@
 //! One client connection: TLS, protocol, and every timeout.
 //!
-//! The protocol is driven by [`http1`](super::http1), and by hyper for HTTP/2; this file owns what surrounds it: the handshake's deadline, the choice between HTTP/1.1 and
-//! HTTP/2 by ALPN or by the first four bytes, the one lazy timer, and the phases of shutting down. The rare branches (TLS,
+//! The protocol is driven by [`http1`](super::http1), and by hyper for HTTP/2; this file owns what surrounds it: the handshake's
+//! deadline, the choice between HTTP/1.1 and HTTP/2 by ALPN or by the first four bytes, the one lazy timer, and the phases of shutting down. The rare branches (TLS,
 //! HTTP/2) are boxed, so that the common connection stays small. Never looks inside a request.
 
 use std::convert::Infallible;
@@ -272,7 +272,7 @@ async fn drive<H: Future>(http: H, connection: &Connection, finish: impl Fn(Pin<
     let mut seen = None;
     let mut is_registered = false;
     std::future::poll_fn(|cx| {
-        // Without this a client that takes nothing would keep its answer: hyper asks for no more of a body then.
+        // Without this a client that takes nothing would keep its answer: no more is asked for of a body then.
         if connection.hangup.is_cut() {
             return Poll::Ready(());
         }

@@ -429,6 +429,9 @@ impl Drop for Context {
             // Whoever ends a request wants its places back, and not in some hours.
             let _ = self.local.gate.leases.release(lease, now, || false);
         }
+        if self.lease.is_some() {
+            self.detach();
+        }
         if self.lease.is_some()
             && let Hold::Own(permit) = std::mem::replace(&mut self.hold, Hold::None)
         {

@@ -160,8 +160,16 @@ fn chunk_size(line: &[u8]) -> Result<u64, Broken> {
         .iter()
         .take_while(|byte| byte.is_ascii_hexdigit())
         .count();
-    let rest = line[digits..].trim_ascii_start();
-    if digits == 0 || digits > 16 || !(rest.is_empty() || rest[0] == b';') {
+    let is_space = |byte: &u8| matches!(byte, b' ' | b'\t');
+    let spaces = line[digits..]
+        .iter()
+        .take_while(|byte| is_space(byte))
+        .count();
+    let rest = &line[digits + spaces..];
+    let is_broken = rest
+        .iter()
+        .any(|byte| byte.is_ascii_control() && *byte != b'\t');
+    if digits == 0 || digits > 16 || is_broken || !(rest.is_empty() || rest[0] == b';') {
         return Err(WHAT);
     }
     let text = std::str::from_utf8(&line[..digits]).map_err(|_| WHAT)?;
@@ -219,6 +227,9 @@ mod tests {
             b"1\n",
             b"fffffffffffffffff\r\n",
             b"1 2\r\n",
+            b"5\r\r\n",
+            b"5\x0c\r\n",
+            b"5;a\rb\r\n",
         ] {
             assert!(chunk_size(bad).is_err(), "{bad:?}");
         }

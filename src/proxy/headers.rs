@@ -68,15 +68,13 @@ pub(super) fn look(head: &Head) -> Seen {
                 seen.has_foreign_coding |= !super::incoming::is_chunked(value);
             }
             b"te" => seen.takes_trailers |= contains_token(value, "trailers"),
-            b"expect" => seen.is_continue_expected = true,
+            b"expect" => seen.is_continue_expected = value.eq_ignore_ascii_case(b"100-continue"),
             b"upgrade" => has_upgrade = true,
             b"connection" => {
                 names_upgrade |= contains_token(value, "upgrade");
                 seen.names_fields |= named_by_connection(value).next().is_some();
             }
-            b"x-request-id" => {
-                seen.has_request_id = !value.is_empty() && value.len() <= REQUEST_ID_MAX;
-            }
+            b"x-request-id" => seen.has_request_id = true,
             b"x-forwarded-for" => seen.has_forwarded_for = true,
             b"x-forwarded-proto" => seen.has_forwarded_proto = true,
             b"x-forwarded-host" => seen.has_forwarded_host = true,
@@ -85,8 +83,10 @@ pub(super) fn look(head: &Head) -> Seen {
     }
     seen.wants_upgrade = has_upgrade
         && names_upgrade
-        && head.version != Version::HTTP_2
+        && head.version == Version::HTTP_11
         && protocol(&head.fields).is_some();
+    // Those of HTTP/1.0 would take it for the answer (RFC 9110 §10.1.1).
+    seen.is_continue_expected &= head.version != Version::HTTP_10;
     seen.comes_in_chunks = seen.is_chunked && !seen.has_length;
     seen
 }
@@ -141,9 +141,10 @@ const OF_AUTHORITY: [bool; 256] = {
 impl Seen {
     /// The value of `x-request-id`: the client's, if it is of decent length, else a new one.
     pub(super) fn request_id(&self, head: &Head) -> RequestId {
-        let kept = self.has_request_id.then(|| head.fields.get("x-request-id"));
-        kept.flatten()
-            .map_or_else(RequestId::new, |id| RequestId::Kept(id.into()))
+        let is_decent = |id: &&[u8]| !id.is_empty() && id.len() <= REQUEST_ID_MAX;
+        let kept = || head.fields.all("x-request-id").rfind(is_decent);
+        let kept = if self.has_request_id { kept() } else { None };
+        kept.map_or_else(RequestId::new, |id| RequestId::Kept(id.into()))
     }
 }
 
@@ -453,5 +454,7 @@ mod tests {
         let long = "x".repeat(REQUEST_ID_MAX + 1);
         assert_eq!(id(&long).as_bytes().len(), 32);
         assert_ne!(id("").as_bytes(), id("").as_bytes());
+        let two = head(&[("x-request-id", &long), ("x-request-id", "b")]);
+        assert_eq!(look(&two).request_id(&two).as_bytes(), b"b");
     }
 }

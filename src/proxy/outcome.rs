@@ -3,27 +3,30 @@
 //! Split by fault: the client's, the limits', the upstream's. `respond` makes the HTTP answer of it, `context` the log
 //! line and the metric. Never carries what a client sent.
 
+use super::headers::number;
 use crate::admission::{Outcome, Reason, Rejection};
 use crate::classify::Fault;
 
-/// What a limit says to the client's developer.
+/// What a limit says to the client's developer. Put together by hand: refusals come in thousands, and formatting is dear.
 fn limited(rejection: &Rejection) -> String {
-    let Rejection {
-        limit,
-        max,
-        in_flight,
-        ..
-    } = rejection;
-    let taken = format!("{in_flight} of {max} places of the limit `{limit}` are taken");
-    match rejection.reason {
-        Reason::LimitReached => {
-            format!("{taken}; wait until requests in flight have finished, then retry")
-        }
-        Reason::QueueFull => format!("{taken}, and as many requests wait as may; retry later"),
-        Reason::QueueTimeout => format!("{taken}, and none came free in time; retry later"),
-        Reason::Draining => "this gate shuts down; retry, and another will answer".into(),
-        Reason::Cancelled => "an operator ended the wait of this request".into(),
-    }
+    let then = match rejection.reason {
+        Reason::LimitReached => "; wait until requests in flight have finished, then retry",
+        Reason::QueueFull => ", and as many requests wait as may; retry later",
+        Reason::QueueTimeout => ", and none came free in time; retry later",
+        Reason::Draining => return "this gate shuts down; retry, and another will answer".into(),
+        Reason::Cancelled => return "an operator ended the wait of this request".into(),
+    };
+    let (taken, max) = (number(rejection.in_flight), number(rejection.max));
+    [
+        taken.to_str().unwrap_or_default(),
+        " of ",
+        max.to_str().unwrap_or_default(),
+        " places of the limit `",
+        &rejection.limit,
+        "` are taken",
+        then,
+    ]
+    .concat()
 }
 
 /// Why the gate answers instead of the upstream.

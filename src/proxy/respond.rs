@@ -6,49 +6,23 @@
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
-use serde::Serialize;
 
 use super::body::ResponseBody;
 use super::context::Context;
-use super::headers;
+use super::headers::{self, number};
 use super::outcome::Refusal;
 use crate::admission::{Reason, Rejection};
 use crate::classify::Fault;
 use crate::head::Fields;
 use crate::telemetry::DecisionWord;
 
-const REASON: HeaderName = HeaderName::from_static("x-admission-reason");
-const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
-const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
-const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
-const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
-const GRPC_PUSHBACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
-
-/// The body of a refusal (RFC 9457, with members of our own).
-#[derive(Debug, Serialize)]
-struct Problem<'a> {
-    r#type: String,
-    title: &'a str,
-    status: u16,
-    detail: String,
-    code: u32,
-    reason: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    limit: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    per: Option<Vec<&'a str>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    max: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    in_flight: Option<u32>,
-    account: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    resource: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    retry_after: Option<u32>,
-}
+const REASON: &[u8] = b"x-admission-reason";
+/// Room for the fields of a refusal, in bytes, and how many there are at most.
+const FIELDS_BYTES: usize = 384;
+const FIELDS: usize = 9;
+/// Room for its body.
+const BODY_BYTES: usize = 512;
 
 /// Answers by ourselves, and notes it in the context.
 pub(super) fn refuse(
@@ -57,46 +31,48 @@ pub(super) fn refuse(
     is_grpc: bool,
 ) -> Response<ResponseBody> {
     let retry_after = retry_after(refusal);
-    let mut response = if is_grpc {
-        grpc(refusal, retry_after)
+    let mut fields = Fields::with_capacity(FIELDS_BYTES, FIELDS);
+    let (status, body) = if is_grpc {
+        grpc(&mut fields, refusal, retry_after)
     } else {
-        problem(&context, refusal, retry_after)
+        problem(&mut fields, &context, refusal, retry_after)
     };
-    let fields = response.headers_mut();
-    fields.insert(REASON, HeaderValue::from_static(refusal.reason()));
+    fields.push(REASON, refusal.reason().as_bytes());
     if let Some(seconds) = retry_after {
-        fields.insert(RETRY_AFTER, headers::number(seconds));
+        fields.push(b"retry-after", number(seconds).as_bytes());
     }
     if let Refusal::Limit(rejection) = refusal
         && rejection.reason != Reason::Draining
         && rejection.reason != Reason::Cancelled
     {
-        ratelimit(fields, rejection, retry_after.unwrap_or(1));
+        ratelimit(&mut fields, rejection, retry_after.unwrap_or(1));
     }
     if matches!(refusal, Refusal::Fault(Fault::Unauthorized)) {
-        let challenge = HeaderValue::from_static("Bearer error=\"invalid_token\"");
-        fields.insert(WWW_AUTHENTICATE, challenge);
+        fields.push(b"www-authenticate", b"Bearer error=\"invalid_token\"");
     }
     let account_in_flight = match refusal {
         Refusal::Limit(rejection) => rejection.account_in_flight,
         _ => context.account_in_flight(),
     };
-    finish(
-        &context,
-        fields,
-        account_in_flight,
-        context.local.gate.clock.now(),
-    );
-    let is_refused = !refusal.is_after_admission();
-    if is_refused {
+    let now = context.local.gate.clock.now();
+    finish(&context, &mut fields, account_in_flight, now);
+    if !refusal.is_after_admission() {
         context.decision = DecisionWord::Rejected;
     }
     if let Refusal::Limit(rejection) = refusal {
         context.limit = Some(rejection.limit.clone());
     }
-    let status = response.status().as_u16();
-    context.refused(status, refusal.reason(), refusal.outcome());
-    response.map(|bytes| ResponseBody::own(bytes, Some(context)))
+    context.refused(status.as_u16(), refusal.reason(), refusal.outcome());
+    let mut response = if context.connection().is_http2() {
+        let headers = fields.to_map();
+        let mut response = Response::new(ResponseBody::own(body, Some(context)));
+        *response.headers_mut() = headers;
+        response
+    } else {
+        Response::new(ResponseBody::refusal(body, fields, Some(context)))
+    };
+    *response.status_mut() = status;
+    response
 }
 
 /// The fields that every response of the gate carries.
@@ -142,28 +118,17 @@ impl Annotated for Fields {
 }
 
 /// The answer to a head that is none: nobody knows whose it is, and what it asks for.
-pub(super) fn unreadable(status: StatusCode, detail: &'static str) -> Response<ResponseBody> {
+pub(super) fn unreadable(status: StatusCode, detail: &str) -> Response<ResponseBody> {
     let reason = "head_invalid";
-    let body = Problem {
-        r#type: format!("urn:tidegate:{reason}"),
-        title: status.canonical_reason().unwrap_or("Refused"),
-        status: status.as_u16(),
-        detail: detail.to_owned(),
-        code: 20_000 + u32::from(status.as_u16()),
-        reason,
-        limit: None,
-        per: None,
-        max: None,
-        in_flight: None,
-        account: "-",
-        resource: None,
-        retry_after: None,
-    };
-    let mut response = of_problem(status, &body);
+    let mut fields = Fields::with_capacity(FIELDS_BYTES, FIELDS);
+    fields.push(b"content-type", b"application/problem+json");
+    fields.push(REASON, reason.as_bytes());
+    let body = Object::problem(status, reason, detail)
+        .text("account", "-")
+        .end();
+    let mut response = Response::new(ResponseBody::refusal(body, fields, None));
+    *response.status_mut() = status;
     response
-        .headers_mut()
-        .insert(REASON, HeaderValue::from_static(reason));
-    response.map(|bytes| ResponseBody::own(bytes, None))
 }
 
 /// Seconds after which the same request may fit; 1 for what a moment may mend.
@@ -175,64 +140,124 @@ fn retry_after(refusal: &Refusal) -> Option<u32> {
     }
 }
 
-fn problem(context: &Context, refusal: &Refusal, retry_after: Option<u32>) -> Response<Bytes> {
+/// The body of a refusal for programs (RFC 9457, with members of our own).
+fn problem(
+    fields: &mut Fields,
+    context: &Context,
+    refusal: &Refusal,
+    retry_after: Option<u32>,
+) -> (StatusCode, Bytes) {
+    fields.push(b"content-type", b"application/problem+json");
     let status = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
-    let rejection = match refusal {
-        Refusal::Limit(rejection) => Some(rejection),
-        _ => None,
-    };
-    let body = Problem {
-        r#type: format!("urn:tidegate:{}", refusal.reason()),
-        title: status.canonical_reason().unwrap_or("Refused"),
-        status: status.as_u16(),
-        detail: refusal.detail(),
-        code: if status == StatusCode::TOO_MANY_REQUESTS {
+    let mut body = Object::problem(status, refusal.reason(), &refusal.detail());
+    if let Refusal::Limit(rejection) = refusal {
+        let axis = rejection.axis.split(',').filter(|name| !name.is_empty());
+        body = body
+            .text("limit", &rejection.limit)
+            .texts("per", axis)
+            .number("max", rejection.max)
+            .number("in_flight", rejection.in_flight);
+    }
+    body = body.text("account", context.request.account.as_str());
+    if let Some((route, _)) = context.route() {
+        body = body.text("resource", &route.name);
+    }
+    if let Some(seconds) = retry_after {
+        body = body.number("retry_after", seconds);
+    }
+    (status, body.end())
+}
+
+/// A JSON object, written member by member. Refusals come in thousands just when there is no time for them, and the general way of
+/// writing JSON looks at every byte of what is nearly always the same text.
+struct Object(Vec<u8>);
+
+impl Object {
+    /// What every problem says.
+    fn problem(status: StatusCode, reason: &str, detail: &str) -> Self {
+        let mut text = Vec::with_capacity(BODY_BYTES);
+        text.extend_from_slice(b"{\"type\":\"urn:tidegate:");
+        text.extend_from_slice(reason.as_bytes());
+        text.push(b'"');
+        let code = if status == StatusCode::TOO_MANY_REQUESTS {
             20_429
         } else {
             20_000 + u32::from(status.as_u16())
-        },
-        reason: refusal.reason(),
-        limit: rejection.map(|rejection| &*rejection.limit),
-        per: rejection.map(|rejection| {
-            let axis = rejection.axis.split(',');
-            axis.filter(|name| !name.is_empty()).collect()
-        }),
-        max: rejection.map(|rejection| rejection.max),
-        in_flight: rejection.map(|rejection| rejection.in_flight),
-        account: context.request.account.as_str(),
-        resource: context.route().map(|(route, _)| &*route.name),
-        retry_after,
-    };
-    of_problem(status, &body)
-}
+        };
+        Self(text)
+            .text("title", status.canonical_reason().unwrap_or("Refused"))
+            .number("status", status.as_u16().into())
+            .text("detail", detail)
+            .number("code", code)
+            .text("reason", reason)
+    }
 
-fn of_problem(status: StatusCode, body: &Problem<'_>) -> Response<Bytes> {
-    // A struct of numbers and strings always has a JSON form.
-    let body = serde_json::to_vec(body).unwrap_or_default();
-    let mut response = Response::new(Bytes::from(body));
-    *response.status_mut() = status;
-    let kind = HeaderValue::from_static("application/problem+json");
-    response.headers_mut().insert(CONTENT_TYPE, kind);
-    response
+    fn name(&mut self, name: &'static str) {
+        self.0.extend_from_slice(b",\"");
+        self.0.extend_from_slice(name.as_bytes());
+        self.0.extend_from_slice(b"\":");
+    }
+
+    fn value(&mut self, text: &str) {
+        let is_special = |byte: u8| byte < b' ' || byte == b'"' || byte == b'\\';
+        if text
+            .bytes()
+            .fold(false, |found, byte| found | is_special(byte))
+        {
+            // A text always has a JSON form, and memory takes it.
+            drop(serde_json::to_writer(&mut self.0, text));
+            return;
+        }
+        self.0.push(b'"');
+        self.0.extend_from_slice(text.as_bytes());
+        self.0.push(b'"');
+    }
+
+    fn text(mut self, name: &'static str, text: &str) -> Self {
+        self.name(name);
+        self.value(text);
+        self
+    }
+
+    fn texts<'t>(mut self, name: &'static str, texts: impl Iterator<Item = &'t str>) -> Self {
+        self.name(name);
+        self.0.push(b'[');
+        for (index, text) in texts.enumerate() {
+            if index > 0 {
+                self.0.push(b',');
+            }
+            self.value(text);
+        }
+        self.0.push(b']');
+        self
+    }
+
+    fn number(mut self, name: &'static str, value: u32) -> Self {
+        self.name(name);
+        self.0.extend_from_slice(number(value).as_bytes());
+        self
+    }
+
+    fn end(mut self) -> Bytes {
+        self.0.push(b'}');
+        self.0.into()
+    }
 }
 
 /// Trailers-Only: the status in the header block, and no body (<https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>).
-fn grpc(refusal: &Refusal, retry_after: Option<u32>) -> Response<Bytes> {
-    let mut response = Response::new(Bytes::new());
-    let fields = response.headers_mut();
-    fields.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-    fields.insert(
-        GRPC_STATUS,
-        headers::number(u32::from(refusal.grpc_status())),
+fn grpc(fields: &mut Fields, refusal: &Refusal, retry_after: Option<u32>) -> (StatusCode, Bytes) {
+    fields.push(b"content-type", b"application/grpc");
+    let status = number(u32::from(refusal.grpc_status()));
+    fields.push(b"grpc-status", status.as_bytes());
+    fields.push(
+        b"grpc-message",
+        percent_encoded(&refusal.detail()).as_bytes(),
     );
-    let message = percent_encoded(&refusal.detail());
-    if let Ok(message) = HeaderValue::try_from(message) {
-        fields.insert(GRPC_MESSAGE, message);
-    }
     if let Some(seconds) = retry_after {
-        fields.insert(GRPC_PUSHBACK, headers::number(seconds * 1_000));
+        let millis = number(seconds.saturating_mul(1_000));
+        fields.push(b"grpc-retry-pushback-ms", millis.as_bytes());
     }
-    response
+    (StatusCode::OK, Bytes::new())
 }
 
 /// gRPC messages escape what is not printable ASCII, and the percent sign.
@@ -245,8 +270,8 @@ fn percent_encoded(text: &str) -> String {
 }
 
 /// RateLimit fields (draft-ietf-httpapi-ratelimit-headers), with the quota's unit being requests in flight, or requests over a
-/// window.
-fn ratelimit(fields: &mut HeaderMap, rejection: &Rejection, retry_after: u32) {
+/// window. A limit's name is plain text, which may stand in a field as it is.
+fn ratelimit(fields: &mut Fields, rejection: &Rejection, retry_after: u32) {
     let Rejection {
         limit,
         max,
@@ -254,15 +279,53 @@ fn ratelimit(fields: &mut HeaderMap, rejection: &Rejection, retry_after: u32) {
         window,
         ..
     } = rejection;
-    let left = max.saturating_sub(*in_flight);
-    let unit = match window {
-        None => "qu=\"concurrent-requests\"".to_owned(),
-        Some(window) => format!("w={}", window.as_secs().max(1)),
+    let name = limit.as_bytes();
+    let left = number(max.saturating_sub(*in_flight));
+    let (max, retry_after) = (number(*max), number(retry_after));
+    let seconds = window.map(|window| u32::try_from(window.as_secs().max(1)).unwrap_or(u32::MAX));
+    let seconds = seconds.map(number);
+    let unit: [&[u8]; 2] = match &seconds {
+        None => [b";qu=\"concurrent-requests\"", b""],
+        Some(seconds) => [b";w=", seconds.as_bytes()],
     };
-    let policy = format!("\"{limit}\";q={max};{unit}");
-    let state = format!("\"{limit}\";r={left};t={retry_after}");
-    if let (Ok(policy), Ok(state)) = (HeaderValue::try_from(policy), HeaderValue::try_from(state)) {
-        fields.insert(RATELIMIT_POLICY, policy);
-        fields.insert(RATELIMIT, state);
+    let policy = [b"\"", name, b"\";q=", max.as_bytes(), unit[0], unit[1]];
+    fields.push_all(b"ratelimit-policy", &policy);
+    let state = [
+        b"\"",
+        name,
+        b"\";r=",
+        left.as_bytes(),
+        b";t=",
+        retry_after.as_bytes(),
+    ];
+    fields.push_all(b"ratelimit", &state);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    proptest::proptest! {
+        // A14: whatever a name holds, the body is JSON that says it.
+        #[test]
+        fn a_body_is_json_whatever_the_names_hold(detail in "\\PC{0,40}", raw in "[\\x00-\\x7f]{0,20}", max: u32) {
+            let body = Object::problem(StatusCode::TOO_MANY_REQUESTS, "limit_reached", &detail)
+                .text("limit", &raw)
+                .texts("per", [&*raw, &*detail].into_iter())
+                .number("max", max)
+                .end();
+            let read: serde_json::Value = serde_json::from_slice(&body).unwrap();
+            proptest::prop_assert_eq!(read, serde_json::json!({
+                "type": "urn:tidegate:limit_reached",
+                "title": "Too Many Requests",
+                "status": 429,
+                "detail": detail,
+                "code": 20_429,
+                "reason": "limit_reached",
+                "limit": raw,
+                "per": [raw, detail],
+                "max": max,
+            }));
+        }
     }
 }

@@ -14,6 +14,8 @@ use tokio::time::Sleep;
 
 /// What is read ahead: a head of usual length and a small body. Longer heads let it grow.
 const BUFFER: usize = 8 * 1024;
+/// A buffer that has grown beyond this is made short again once it is empty.
+const KEPT_MAX: usize = 16 * 1024;
 /// What is read at once of a body that is longer than what was read ahead.
 const PIECE: usize = 64 * 1024;
 /// The same of a body whose length nobody knows: it may be a trickle.
@@ -21,9 +23,15 @@ const PIECE_OF_UNKNOWN: usize = 16 * 1024;
 /// From here on it is cheaper to read into memory of its own than to copy out of the buffer.
 const LARGE: usize = 4 * 1024;
 
-/// A stream to an upstream.
+/// A stream to an upstream, and its timer.
 #[derive(Debug)]
-pub(super) enum Stream {
+pub(super) struct Stream {
+    kind: Kind,
+    alarm: Option<Alarm>,
+}
+
+#[derive(Debug)]
+enum Kind {
     Tcp(TcpStream),
     Unix(UnixStream),
 }
@@ -36,7 +44,6 @@ pub(super) struct Buffered<S> {
     /// Where the unused bytes begin and end.
     start: usize,
     end: usize,
-    alarm: Option<Alarm>,
 }
 
 /// A timer that lives as long as its connection. One exchange after the other uses it, and moves it only when it has gone off too early:
@@ -48,33 +55,33 @@ pub(super) type Socket = Buffered<Stream>;
 
 impl From<TcpStream> for Box<Socket> {
     fn from(stream: TcpStream) -> Self {
-        Self::new(Buffered::new(Stream::Tcp(stream), &[]))
+        Stream::boxed(Kind::Tcp(stream))
     }
 }
 
 impl From<UnixStream> for Box<Socket> {
     fn from(stream: UnixStream) -> Self {
-        Self::new(Buffered::new(Stream::Unix(stream), &[]))
+        Stream::boxed(Kind::Unix(stream))
     }
 }
 
 impl Socket {
     /// The connection's timer, which is to be put back.
     pub(super) fn take_alarm(&mut self) -> Option<Alarm> {
-        self.alarm.take()
+        self.stream.alarm.take()
     }
 
     pub(super) fn put_alarm(&mut self, alarm: Option<Alarm>) {
-        self.alarm = alarm;
+        self.stream.alarm = alarm;
     }
 
     /// Whether nothing has happened on an idle connection: nothing came, and it was not closed. Asks the system only when
     /// there was an event.
     pub(super) fn is_quiet(&self) -> bool {
         let mut byte = [0];
-        let read = match &self.stream {
-            Stream::Tcp(stream) => stream.try_read(&mut byte),
-            Stream::Unix(stream) => stream.try_read(&mut byte),
+        let read = match &self.stream.kind {
+            Kind::Tcp(stream) => stream.try_read(&mut byte),
+            Kind::Unix(stream) => stream.try_read(&mut byte),
         };
         self.unused().is_empty()
             && matches!(read, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
@@ -91,7 +98,6 @@ impl<S: AsyncRead + Unpin> Buffered<S> {
             buffer,
             start: 0,
             end: ahead.len(),
-            alarm: None,
         }
     }
 
@@ -116,6 +122,10 @@ impl<S: AsyncRead + Unpin> Buffered<S> {
         self.start += count;
         if self.start == self.end {
             (self.start, self.end) = (0, 0);
+            if self.buffer.len() > KEPT_MAX {
+                self.buffer.truncate(BUFFER);
+                self.buffer.shrink_to_fit();
+            }
         }
     }
 
@@ -165,7 +175,13 @@ impl<S: AsyncRead + Unpin> Buffered<S> {
                     let mut read = std::pin::pin!(limited.read_buf(&mut piece));
                     ready!(read.as_mut().poll(cx))?;
                 }
-                return Poll::Ready(Ok(piece.freeze()));
+                // A sender of few bytes at a time would have each of them hold all that memory.
+                let is_full = piece.len() >= room / 2;
+                return Poll::Ready(Ok(if is_full {
+                    piece.freeze()
+                } else {
+                    Bytes::copy_from_slice(&piece)
+                }));
             }
             if ready!(self.poll_fill(cx, BUFFER))? == 0 {
                 return Poll::Ready(Ok(Bytes::new()));
@@ -212,15 +228,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Buffered<S> {
     }
 }
 
+impl Stream {
+    fn boxed(kind: Kind) -> Box<Socket> {
+        Box::new(Buffered::new(Self { kind, alarm: None }, &[]))
+    }
+}
+
 impl AsyncRead for Stream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match &mut *self {
-            Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
-            Self::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
+        match &mut self.kind {
+            Kind::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
+            Kind::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
         }
     }
 }
@@ -231,9 +253,9 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        match &mut *self {
-            Self::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
-            Self::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
+        match &mut self.kind {
+            Kind::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
+            Kind::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
         }
     }
 
@@ -243,9 +265,9 @@ impl AsyncWrite for Stream {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut *self {
-            Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
-            Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+        match &mut self.kind {
+            Kind::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Kind::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }

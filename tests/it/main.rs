@@ -19,6 +19,7 @@ mod endpoints;
 mod explain;
 mod grafana;
 mod headers;
+mod http1;
 mod keys;
 mod leak;
 mod lease;

@@ -28,8 +28,6 @@ struct State {
     is_over: bool,
     /// The reader is gone.
     is_left: bool,
-    /// The connection is polling the reader: it will look by itself for what became of that.
-    is_looking: bool,
     reader: Option<Waker>,
     connection: Option<Waker>,
     /// How much is still to come, as far as it is known.
@@ -48,26 +46,21 @@ pub(super) enum Asked {
 }
 
 impl Lane {
-    /// The connection begins to poll the reader.
-    pub(super) fn look(&self) {
-        self.0.lock().is_looking = true;
-    }
-
     /// The connection has polled the reader, and is woken from now on when it wants something.
     pub(super) fn asked(&self, cx: &Context<'_>) -> Asked {
         let mut state = self.0.lock();
-        state.is_looking = false;
-        if state.is_left {
-            return Asked::Left;
-        }
-        if state.is_wanted && state.frame.is_none() {
-            return Asked::Frame;
-        }
+        // Also while it reads: the reader may leave meanwhile.
         match &mut state.connection {
             Some(waker) => waker.clone_from(cx.waker()),
             waker => *waker = Some(cx.waker().clone()),
         }
-        Asked::Nothing
+        if state.is_left {
+            Asked::Left
+        } else if state.is_wanted && state.frame.is_none() {
+            Asked::Frame
+        } else {
+            Asked::Nothing
+        }
     }
 
     /// Hands over a frame, or why there is none. A reader of the connection's own task is polled by it.
@@ -102,7 +95,6 @@ pub(super) fn lane(left: Left) -> (Arc<Lane>, LaneBody) {
         is_wanted: false,
         is_over: false,
         is_left: false,
-        is_looking: false,
         reader: None,
         connection: None,
         left,
@@ -145,11 +137,9 @@ impl Body for LaneBody {
             Some(waker) => waker.clone_from(cx.waker()),
             waker => *waker = Some(cx.waker().clone()),
         }
-        let connection = if state.is_looking {
-            None
-        } else {
-            state.connection.take()
-        };
+        // The connection's own task looks by itself for what became of the poll.
+        let connection = state.connection.take();
+        let connection = connection.filter(|connection| !connection.will_wake(cx.waker()));
         drop(state);
         if let Some(connection) = connection {
             connection.wake();

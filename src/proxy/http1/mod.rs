@@ -16,7 +16,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::{Method, Response, StatusCode};
 use http_body::Body as _;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -56,14 +55,15 @@ enum Intake {
         /// The client waits to be told to go on.
         must_continue: bool,
     },
-    /// What nobody wants, or cannot be read: the connection ends with the answer.
-    Lost,
+    /// What nobody wants, cannot be read, or was never asked for: the connection ends with the answer. Whoever still waits for it waits
+    /// for as long as the answer takes.
+    Lost(#[expect(dead_code, reason = "it is held, and ends with the answer")] Option<Feed>),
 }
 
 /// What came of reading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Came {
-    /// A frame of the body.
+    /// A frame of the body, or the news that none comes.
     Frame,
     /// The client's end.
     Departure,
@@ -74,6 +74,8 @@ struct Http1<S> {
     wire: Wire<S>,
     connection: Arc<Connection>,
     intake: Intake,
+    /// So much of a head that is arriving was found not to be the whole of it.
+    looked_at: usize,
 }
 
 /// Serves a connection to its end; `prefix` was read of it before.
@@ -87,12 +89,13 @@ where
         wire,
         connection,
         intake: Intake::Done,
+        looked_at: 0,
     };
     loop {
         let received = std::future::poll_fn(|cx| http.poll_request(cx)).await;
         let received = match received {
             Ok(Some(received)) => received,
-            Ok(None) => return,
+            Ok(None) => return http.end(false).await,
             Err(unreadable) => return http.refuse(unreadable).await,
         };
         let Some(stays) = http.exchange(received).await else {
@@ -116,13 +119,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Http1<S> {
                 }
             } else {
                 self.connection.activity.bytes_came();
-                if let Some((received, length)) = request::parse(unused)? {
+                if request::may_be_whole(unused, self.looked_at)
+                    && let Some((received, length)) = request::parse(unused)?
+                {
+                    self.looked_at = 0;
                     self.wire.consume(length);
                     return Poll::Ready(Ok(Some(received)));
                 }
                 if self.wire.is_full() {
                     return Poll::Ready(Err(TOO_LONG));
                 }
+                self.looked_at = self.wire.unused().len();
             }
             match ready!(self.wire.poll_fill(cx)) {
                 Ok(count) if count > 0 => {}
@@ -139,7 +146,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Http1<S> {
             body,
             keeps_alive,
         } = received;
-        let seen = headers::look(&head);
+        let mut seen = headers::look(&head);
+        // Of a body that is not read whole, what is left would be taken for the other protocol.
+        seen.wants_upgrade &= body.is_none();
         let (body, intake) = self.body(body, seen.is_continue_expected);
         self.intake = intake;
         let mut manner = Manner {
@@ -164,16 +173,31 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Http1<S> {
             let mut answering = std::pin::pin!(answer(&connection, Arc::new(head), asking));
             std::future::poll_fn(|cx| self.poll_answering(answering.as_mut(), cx)).await?
         };
+        self.forgo();
         manner.keeps_alive &= self.goes_on();
         let is_switch = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-        self.write(response, manner).await.ok()?;
+        let keeps_alive = self.write(response, manner).await.ok()?;
         if is_switch {
             self.switch(hand_over?);
             return None;
         }
         // What is left of an upload is read for as long as somebody wants it.
         std::future::poll_fn(|cx| self.poll_rest(cx)).await;
-        Some(manner.keeps_alive && matches!(self.intake, Intake::Done) && self.goes_on())
+        // A client that was told that the connection goes on may have asked for more: only the last phase takes that back.
+        let is_over = self.connection.gate.phase() >= Phase::Shutdown;
+        Some(keeps_alive && matches!(self.intake, Intake::Done) && !is_over)
+    }
+
+    /// The answer is there: a client that still waits to be told to go on with its body has it instead.
+    fn forgo(&mut self) {
+        let is_unasked =
+            matches!(&self.intake, Intake::Body { must_continue, .. } if *must_continue);
+        if is_unasked
+            && let Intake::Body { feed, .. } = std::mem::replace(&mut self.intake, Intake::Done)
+        {
+            // Who was not asked for its body may send it or not; what comes next could be either.
+            self.intake = Intake::Lost(Some(feed));
+        }
     }
 
     /// The body of a request, for who answers it and for the connection.
@@ -194,13 +218,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Http1<S> {
 
     /// Whether nothing speaks against another request.
     fn goes_on(&self) -> bool {
-        !self.connection.is_closing()
-            && !match &self.intake {
-                Intake::Done => false,
-                // Who was not asked for its body may send it or not; what comes next could be either.
-                Intake::Body { must_continue, .. } => *must_continue,
-                Intake::Lost => true,
-            }
+        !self.connection.is_closing() && !matches!(self.intake, Intake::Lost(_))
     }
 
     /// Polls the exchange, and reads what it asks for; `None` if the client leaves.
@@ -210,7 +228,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Http1<S> {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Response<ResponseBody>>> {
         loop {
-            self.look();
             if let Poll::Ready(response) = answering.as_mut().poll(cx) {
                 return Poll::Ready(Some(response));
             }
@@ -218,13 +235,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Http1<S> {
                 Came::Frame => {}
                 Came::Departure => return Poll::Ready(None),
             }
-        }
-    }
-
-    /// The reader of the body is about to be polled.
-    fn look(&self) {
-        if let Intake::Body { feed, .. } = &self.intake {
-            feed.0.look();
         }
     }
 
@@ -242,8 +252,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Http1<S> {
             Asked::Frame => {}
             Asked::Nothing => return Poll::Pending,
             Asked::Left => {
-                self.intake = Intake::Lost;
-                return Poll::Pending;
+                self.intake = Intake::Lost(None);
+                return Poll::Ready(Came::Frame);
             }
         }
         if std::mem::take(must_continue) {
@@ -259,7 +269,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Http1<S> {
         let is_broken = matches!(frame, Some(Err(_)));
         feed.0.put(frame, decoder.left, Some(cx.waker()));
         if is_broken {
-            self.intake = Intake::Lost;
+            self.intake = Intake::Lost(None);
         } else if decoder.left == Left::Nothing {
             self.intake = Intake::Done;
         }
@@ -268,7 +278,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Http1<S> {
 
     /// Ready once the client has left. A client that closes its own half has left, too; behind bytes of a next request nobody looks.
     fn poll_departure(&mut self, cx: &mut Context<'_>) -> Poll<Came> {
-        if matches!(self.intake, Intake::Lost) || !self.wire.unused().is_empty() {
+        if matches!(self.intake, Intake::Lost(_)) || !self.wire.unused().is_empty() {
             return Poll::Pending;
         }
         match ready!(self.wire.poll_fill(cx)) {
@@ -277,8 +287,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Http1<S> {
         }
     }
 
-    /// Writes an answer; an error if it could not be written whole.
-    async fn write(&mut self, response: Response<ResponseBody>, manner: Manner) -> Result<(), ()> {
+    /// Writes an answer, and tells whether the connection goes on after it; an error if it could not be written whole.
+    async fn write(
+        &mut self,
+        response: Response<ResponseBody>,
+        manner: Manner,
+    ) -> Result<bool, ()> {
         let clock = &self.connection.gate.clock;
         let follows = reply::write_head(&mut self.wire.out, &response, manner, clock);
         let mut body = Some(response.into_body()).filter(|_| follows != Follows::Nothing);
@@ -287,7 +301,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Http1<S> {
         {
             body = None;
         }
-        std::future::poll_fn(|cx| self.poll_write(&mut body, follows, cx)).await
+        std::future::poll_fn(|cx| self.poll_write(&mut body, follows, cx)).await?;
+        Ok(manner.keeps_alive && follows != Follows::UntilClose)
     }
 
     fn poll_write(
@@ -300,7 +315,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Http1<S> {
             if let Some(open) = body
                 && self.wire.has_room()
             {
-                self.look();
                 match Pin::new(&mut *open).poll_frame(cx) {
                     Poll::Ready(Some(Ok(frame))) => {
                         let is_last = open.is_end_stream();
@@ -312,8 +326,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Http1<S> {
                                 continue;
                             }
                         }
-                        if is_last {
-                            reply::finish(&mut self.wire.out, follows, None);
+                        if is_last && follows == Follows::Length {
                             // The place is given back before the last bytes are out: a client that saw the end is never refused for
                             // a request that is over.
                             *body = None;
@@ -346,23 +359,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Http1<S> {
     /// Reads on of a body that somebody still wants, although its answer is out.
     fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         while matches!(self.intake, Intake::Body { .. }) {
-            match ready!(self.poll_left(cx)) {
-                Came::Frame => {}
-                Came::Departure => {
-                    self.intake = Intake::Lost;
-                }
+            if ready!(self.poll_intake(cx)) == Came::Departure {
+                self.intake = Intake::Lost(None);
             }
         }
         Poll::Ready(())
-    }
-
-    fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<Came> {
-        let came = self.poll_intake(cx);
-        // That nobody wants it any more is what is waited for here.
-        if matches!(self.intake, Intake::Lost) {
-            return Poll::Ready(Came::Departure);
-        }
-        came
     }
 
     /// Hands the connection over to another protocol.
@@ -405,16 +406,4 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Http1<S> {
         };
         let _ = tokio::time::timeout(LINGER, read).await;
     }
-}
-
-/// A piece of a body that is longer is not copied.
-const COPIED_MAX: usize = 4 * 1024;
-/// What is written at once, as far as bodies come in small pieces.
-const ENOUGH: usize = 32 * 1024;
-/// A buffer that has grown beyond this is given back between two answers.
-const KEPT_MAX: usize = 16 * 1024;
-
-/// Whether a piece is copied behind what stands in the buffer.
-fn is_copied(data: &Bytes) -> bool {
-    data.len() <= COPIED_MAX
 }

@@ -79,8 +79,7 @@ pub(super) fn write_head(
             drop(write!(out, "content-length: {length}\r\n"));
         }
         Follows::Nothing if !has_length && has_room(status) => {
-            // Said by an answer to HEAD too, of what GET would have got; where that is not known, nothing is said.
-            if let (Some(length), true) = known_length(response, manner) {
+            if let Some(length) = known_length(response, manner) {
                 drop(write!(out, "content-length: {length}\r\n"));
             }
         }
@@ -97,10 +96,11 @@ pub(super) fn write_head(
     follows
 }
 
-/// The length of an answer that is not sent, and whether it says anything.
-fn known_length(response: &Response<ResponseBody>, manner: Manner) -> (Option<u64>, bool) {
-    let length = response.body().size_hint().exact();
-    (length, !manner.is_head_request || length != Some(0))
+/// The length of a body that is not sent. An answer to HEAD says what GET would have got; an upstream that does not say that itself is
+/// not known to have nothing.
+fn known_length(response: &Response<ResponseBody>, manner: Manner) -> Option<u64> {
+    let length = response.body().size_hint().exact()?;
+    (!manner.is_head_request || length > 0).then_some(length)
 }
 
 /// Whether answers of that status may have a body.

@@ -40,6 +40,17 @@ pub(super) const TOO_LONG: Unreadable = Unreadable(
     "the head is longer, or has more fields, than this gate accepts",
 );
 
+/// A head of which less has come is looked at as a whole each time.
+const SHORT: usize = 2 * 1024;
+
+/// Whether the end of a head may be among what came behind the first `looked_at` bytes: a long head that trickles in is not to be parsed
+/// from its beginning each time.
+pub(super) fn may_be_whole(bytes: &[u8], looked_at: usize) -> bool {
+    let from = looked_at.min(bytes.len()).saturating_sub(2);
+    let is_end = |at: &[u8]| at.starts_with(b"\n\n") || at == b"\n\r\n";
+    looked_at < SHORT || bytes[from..].windows(3).any(is_end) || bytes.ends_with(b"\n\n")
+}
+
 /// Parses a head, if it is complete, and tells its length.
 pub(super) fn parse(bytes: &[u8]) -> Result<Option<(Received, usize)>, Unreadable> {
     let mut fields = [const { MaybeUninit::uninit() }; FIELDS_MAX];
@@ -276,6 +287,19 @@ mod tests {
             parse(b"GET / HTTP/1.1\r\nhost: a").unwrap().map(|_| ()),
             None
         );
+    }
+
+    #[test]
+    fn the_end_of_a_long_head_is_seen_wherever_it_is_cut() {
+        for end in ["\r\n\r\n", "\n\n", "\n\r\n"] {
+            let head = format!("GET / HTTP/1.1\r\na: {}{end}", "x".repeat(SHORT));
+            let body = head.clone() + "body";
+            for cut in SHORT..head.len() {
+                assert!(may_be_whole(head.as_bytes(), cut), "{end:?} {cut}");
+                assert!(may_be_whole(body.as_bytes(), cut), "{end:?} {cut}");
+            }
+            assert!(!may_be_whole(&head.as_bytes()[..head.len() - 1], SHORT));
+        }
     }
 
     proptest::proptest! {

@@ -16,7 +16,13 @@ use super::super::gather::write_gathered;
 use super::super::incoming::Broken;
 use super::super::socket::Buffered;
 use super::reply::{self, Follows};
-use super::{ENOUGH, KEPT_MAX, is_copied};
+
+/// A piece of a body that is longer is not copied.
+const COPIED_MAX: usize = 4 * 1024;
+/// What is written at once, as far as bodies come in small pieces.
+const ENOUGH: usize = 32 * 1024;
+/// A buffer that has grown beyond this is given back between two answers.
+const KEPT_MAX: usize = 16 * 1024;
 
 #[derive(Debug)]
 pub(super) struct Wire<S> {
@@ -29,6 +35,8 @@ pub(super) struct Wire<S> {
     /// Then this piece, and what stands behind it.
     piece: Bytes,
     behind: &'static [u8],
+    /// Something was written that the stream may still hold back: TLS takes more than the socket does.
+    is_held_back: bool,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
@@ -40,6 +48,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
             written: 0,
             piece: Bytes::new(),
             behind: b"",
+            is_held_back: false,
         }
     }
 
@@ -96,7 +105,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
             return;
         }
         let behind = reply::begin_piece(&mut self.out, follows, &data);
-        if is_copied(&data) {
+        if data.len() <= COPIED_MAX {
             self.out.extend_from_slice(&data);
             self.out.extend_from_slice(behind);
         } else {
@@ -113,9 +122,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         let Some(io) = &mut self.io else {
             return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
         };
-        if self.out.is_empty() && self.piece.is_empty() {
-            return Poll::Ready(Ok(()));
-        }
         while self.written < self.out.len() || !self.piece.is_empty() || !self.behind.is_empty() {
             let rest = &self.out[self.written..];
             let wrote = if self.piece.is_empty() && self.behind.is_empty() {
@@ -131,14 +137,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
             }
             let head = count.min(self.out.len() - self.written);
             self.written += head;
+            self.is_held_back = true;
             count -= head;
             let piece = count.min(self.piece.len());
             self.piece.advance(piece);
             self.behind = &self.behind[count - piece..];
         }
+        if !self.is_held_back {
+            return Poll::Ready(Ok(()));
+        }
         let flushed = io.stream().poll_flush(cx);
         activity.note_write(flushed.is_pending());
         ready!(flushed)?;
+        self.is_held_back = false;
         self.written = 0;
         self.piece = Bytes::new();
         if self.out.capacity() > KEPT_MAX {
@@ -160,5 +171,77 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     /// The stream alone, for another protocol, and what was read of that already.
     pub(super) fn take(&mut self) -> Option<(S, Vec<u8>)> {
         self.io.take().map(Buffered::into_parts)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::Pin;
+    use std::task::Waker;
+
+    use tokio::io::ReadBuf;
+
+    use super::*;
+    use crate::clock::Clock;
+
+    /// A stream that takes everything at once and lets it go at the third request, as TLS over a full socket.
+    #[derive(Debug, Default)]
+    struct Holding {
+        taken: Vec<u8>,
+        flushes: usize,
+    }
+
+    impl AsyncRead for Holding {
+        fn poll_read(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            _: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    impl AsyncWrite for Holding {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            self.taken.extend_from_slice(bytes);
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            self.flushes += 1;
+            if self.flushes % 3 == 0 {
+                Poll::Ready(Ok(()))
+            } else {
+                Poll::Pending
+            }
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[test]
+    fn an_answer_is_not_written_before_the_stream_has_let_go_of_it() {
+        let activity = Activity::new(Clock::manual());
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut wire = Wire::new(Holding::default(), b"", 8 * 1024);
+        let large = Bytes::from(vec![b'x'; COPIED_MAX + 1]);
+        for piece in [Bytes::from_static(b"small"), large.clone(), large] {
+            wire.push(piece, Follows::Length);
+            assert!(!wire.poll_flush(&activity, &mut cx).is_ready());
+            assert!(!wire.poll_flush(&activity, &mut cx).is_ready());
+            assert!(wire.poll_flush(&activity, &mut cx).is_ready());
+            assert!(wire.poll_flush(&activity, &mut cx).is_ready());
+        }
+        let (stream, _) = wire.take().unwrap();
+        assert_eq!(
+            (stream.taken.len(), stream.flushes),
+            (5 + 2 * (COPIED_MAX + 1), 9)
+        );
     }
 }
