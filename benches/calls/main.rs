@@ -65,7 +65,7 @@ fn now() -> Instant {
 }
 
 async fn device(gate: &Gate, identity: &str, device: &str) -> anyhow::Result<Client> {
-    let mut client = Client::open(&gate.address, None).await?;
+    let mut client = Client::open(gate.address(0), None).await?;
     let hello = json!({ "token": gate.token(identity), "device": device, "audio": true });
     client.say("hello", hello).await?;
     client.hear("welcome").await?;

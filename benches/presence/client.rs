@@ -118,6 +118,11 @@ impl Line {
         self.say.send(envelope(r#type, &payload)).await.ok();
     }
 
+    /// Lets the gate hear that it is there.
+    pub(crate) async fn beat(&self) {
+        self.say.send("\n".to_owned()).await.ok();
+    }
+
     /// When the next message of that type came.
     pub(crate) async fn until(&mut self, r#type: &str) -> anyhow::Result<Instant> {
         loop {

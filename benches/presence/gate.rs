@@ -18,6 +18,10 @@ const ACCOUNT: &str = "AC0123456789abcdef0123456789abcdef";
 const KEY: &str = "SK0123456789abcdef0123456789abcdef";
 const SECRET: &str = "a secret of thirty-two bytes or more";
 const PORT: u16 = 18_080;
+/// Ports for sockets. A client gets a port of its own for each connection, and Linux looks for one among half of them first, one
+/// after another: beyond 14,116 connections to one port it finds none there, and each takes a millisecond of the client's kernel.
+/// Clients elsewhere are on many machines.
+const SOCKET_PORTS: u16 = 2;
 /// Clock ticks a second, as Linux counts CPU time for programs.
 const TICKS: f64 = 100.0;
 
@@ -26,8 +30,9 @@ const TICKS: f64 = 100.0;
 pub(crate) struct Gate {
     child: Child,
     _directory: tempfile::TempDir,
-    pub(crate) address: String,
-    plain: String,
+    addresses: Vec<String>,
+    /// For questions.
+    pub(crate) plain: String,
     pub(crate) tls: Option<Arc<rustls::ClientConfig>>,
     settings: Settings,
 }
@@ -43,13 +48,13 @@ impl Gate {
     pub(crate) async fn start(over_tls: bool) -> anyhow::Result<Self> {
         let directory = tempfile::tempdir()?;
         let tls = over_tls.then(|| certify(directory.path())).transpose()?;
-        let plain = format!("127.0.0.1:{PORT}");
-        let encrypted = format!("127.0.0.1:{}", PORT + 1);
+        let address = |port: u16| format!("127.0.0.1:{port}");
+        let plain = address(PORT);
+        let addresses: Vec<_> = (1..=SOCKET_PORTS).map(|of| address(PORT + of)).collect();
+        let admin = address(PORT + SOCKET_PORTS + 1);
         let config = directory.path().join("tidegate.yaml");
-        fs::write(
-            &config,
-            yaml(&plain, &encrypted, directory.path(), over_tls),
-        )?;
+        let pem = over_tls.then(|| directory.path());
+        fs::write(&config, yaml(&plain, &addresses, &admin, pem))?;
         let child = Command::new(env!("CARGO_BIN_EXE_tidegate"))
             .args(["serve", "-c"])
             .arg(&config)
@@ -58,22 +63,26 @@ impl Gate {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()?;
-        let address = if over_tls { encrypted } else { plain.clone() };
         let gate = Self {
             child,
             _directory: directory,
-            address,
+            addresses,
             plain,
             tls,
             settings: settings(),
         };
         for _ in 0..200 {
-            if TcpStream::connect(&gate.address).await.is_ok() {
+            if TcpStream::connect(&gate.plain).await.is_ok() {
                 return Ok(gate);
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         anyhow::bail!("the gate did not start")
+    }
+
+    /// Where the client of that number connects.
+    pub(crate) fn address(&self, number: usize) -> &str {
+        &self.addresses[number % self.addresses.len()]
     }
 
     /// A token of that identity, which sees all.
@@ -112,9 +121,7 @@ impl Gate {
 
     /// A connection for questions over REST, by the account's key.
     pub(crate) async fn connect(&self) -> anyhow::Result<Rest> {
-        let stream = TcpStream::connect(&self.plain).await?;
-        stream.set_nodelay(true)?;
-        Ok(Rest { stream })
+        Rest::connect(&self.plain).await
     }
 }
 
@@ -125,6 +132,12 @@ pub(crate) struct Rest {
 }
 
 impl Rest {
+    pub(crate) async fn connect(address: &str) -> anyhow::Result<Self> {
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        Ok(Self { stream })
+    }
+
     /// Posts, and reads the whole answer.
     pub(crate) async fn post(&mut self, path: &str, body: &str) -> anyhow::Result<Vec<u8>> {
         self.ask("POST", path, body).await
@@ -183,22 +196,24 @@ fn settings() -> Settings {
     }
 }
 
-fn yaml(plain: &str, encrypted: &str, directory: &std::path::Path, over_tls: bool) -> String {
-    let directory = directory.display();
-    let tls = format!(
-        ", {{ address: \"{encrypted}\", tls: {{ certificate: \"{directory}/crt.pem\", private_key: \"{directory}/key.pem\" }} }}"
-    );
-    let tls = if over_tls { tls } else { String::new() };
+/// For sockets at these addresses, over TLS if there is a folder with a certificate.
+fn yaml(plain: &str, sockets: &[String], admin: &str, pem: Option<&std::path::Path>) -> String {
+    let tls = pem.map(|pem| {
+        let pem = pem.display();
+        format!(", tls: {{ certificate: \"{pem}/crt.pem\", private_key: \"{pem}/key.pem\" }}")
+    });
+    let tls = tls.unwrap_or_default();
+    let listener = |address: &String| format!(", {{ address: \"{address}\"{tls} }}");
+    let listeners: String = sockets.iter().map(listener).collect();
     format!(
-        "server: {{ threads: 2, max_connections: 60000, listeners: [{{ address: \"{plain}\" }}{tls}] }}\n\
-         admin: {{ address: \"127.0.0.1:{}\" }}\naccess_log: {{ path: off }}\n\
+        "server: {{ threads: 2, max_connections: 60000, listeners: [{{ address: \"{plain}\" }}{listeners}] }}\n\
+         admin: {{ address: \"{admin}\" }}\naccess_log: {{ path: off }}\n\
          accounts: {{ identify: [presence] }}\nupstreams: {{ api: {{ endpoints: [\"127.0.0.1:1\"] }} }}\n\
          presence:\n  connects_per_second: 50000\n  max_sockets: 50000\n  max_sockets_per_account: 50000\n  accounts:\n    - sid: {ACCOUNT}\n      \
          keys: [{{ id: {KEY}, secret: {{ env: BENCH_SECRET }} }}]\n\
          resources:\n- {{ name: signal, match: {{ path: /signal }}, upstream: presence, stream: headers }}\n\
          - {{ name: presence-api, match: {{ path: \"/v1/{{*rest}}\" }}, upstream: presence }}\n\
-         limits:\n- {{ name: account, per: [account], max: 1000, except: [signal] }}\n",
-        PORT + 2
+         limits:\n- {{ name: account, per: [account], max: 1000, except: [signal] }}\n"
     )
 }
 

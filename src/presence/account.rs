@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use super::api::ask::Answered;
@@ -22,6 +23,7 @@ use super::subscription::form::Form;
 use super::subscription::outbox::Outbox;
 use super::subscription::{SubscribeFault, Subscriptions, Wanted};
 use super::viewer::Viewer;
+use crate::clock::Clock;
 use crate::telemetry::PresenceStats;
 
 /// Watchers that are told something while the lock is held once.
@@ -39,9 +41,10 @@ pub(super) struct State {
 }
 
 impl State {
-    /// Ends the subscriptions of bearers.
-    pub(super) fn end_bearers(&mut self) {
-        self.subscriptions.end_bearers(&self.contacts);
+    /// Says whether bearers may subscribe; if not, those who have are ended.
+    pub(super) fn admit_bearers(&mut self, are_admitted: bool) {
+        self.subscriptions
+            .admit_bearers(are_admitted, &self.contacts);
     }
 
     /// Notes that a viewer is answered, and tells whether it was before.
@@ -62,6 +65,9 @@ pub(super) struct Account {
     /// Messages on their way.
     messages: AtomicUsize,
     stats: Arc<PresenceStats>,
+    clock: Clock,
+    /// Told when watchers are to hear of something.
+    soon: Arc<Notify>,
 }
 
 /// One open socket or event stream of an account; not counted any more once dropped.
@@ -99,9 +105,11 @@ impl Account {
     pub(super) fn new(
         sid: &str,
         settings: &Settings,
-        at: Moment,
+        clock: &Clock,
         stats: Arc<PresenceStats>,
+        soon: Arc<Notify>,
     ) -> Self {
+        let at = Moment::of(clock);
         // Microseconds of the wall clock: greater than what an earlier process ended with, unless it made a change a microsecond.
         let version = at.unix_ms.saturating_mul(1_000);
         let devices = settings.devices_per_identity;
@@ -110,7 +118,7 @@ impl Account {
             contacts: Contacts::default(),
             answered: Answered::default(),
             dialling: Dialling::default(),
-            subscriptions: Subscriptions::default(),
+            subscriptions: Subscriptions::new(at.now),
         };
         Self {
             sid: sid.to_owned(),
@@ -119,12 +127,15 @@ impl Account {
             open: AtomicUsize::new(0),
             messages: AtomicUsize::new(0),
             stats,
+            clock: clock.clone(),
+            soon,
         }
     }
 
     /// Does something with what is there; what it touched is noted for those who watch it.
     pub(super) fn with<T>(&self, act: impl FnOnce(&mut State) -> T) -> T {
         let mut state = self.state.lock();
+        state.subscriptions.pass_to(self.clock.now());
         let result = act(&mut state);
         let touched = state.registry.take_touched();
         let mut naive = 0;
@@ -135,7 +146,11 @@ impl Account {
         for identity in state.registry.take_arrived() {
             state.dialling.nudge(&identity);
         }
+        let is_told = state.subscriptions.is_told();
         drop(state);
+        if !is_told {
+            self.soon.notify_one();
+        }
         if !touched.is_empty() {
             self.stats.count_changes(touched.len(), naive);
         }
@@ -204,10 +219,10 @@ impl Account {
         subscriptions.list_changed(owner, list, before, contacts);
     }
 
-    /// Tells what changed since the last time, to each watcher in one message.
-    pub(super) fn flush(&self) {
-        let mut left = usize::MAX;
-        while left > 0 {
+    /// Tells those who are due what changed since they were told something, each in one message. True if somebody is due later.
+    pub(super) fn flush(&self) -> bool {
+        let now = self.clock.now();
+        loop {
             let mut state = self.state.lock();
             let State {
                 registry,
@@ -215,14 +230,14 @@ impl Account {
                 subscriptions,
                 ..
             } = &mut *state;
-            left = left.min(subscriptions.len());
+            subscriptions.pass_to(now);
             let (looked_at, sent) = subscriptions.flush(registry, contacts, FLUSHED_AT_ONCE);
+            let is_told = subscriptions.is_told();
             drop(state);
             self.stats.count_out(sent);
             if looked_at == 0 {
-                return;
+                return !is_told;
             }
-            left = left.saturating_sub(looked_at);
         }
     }
 }

@@ -128,6 +128,7 @@ impl From<SubscribeFault> for Fault {
     fn from(fault: SubscribeFault) -> Self {
         match fault {
             SubscribeFault::TooMany => Self::bad(fault.to_string()),
+            SubscribeFault::Internal => Self::forbidden(fault.to_string()),
             SubscribeFault::NoList => Self::not_found(fault.to_string()),
             SubscribeFault::TooManyPresent | SubscribeFault::AccountFull => {
                 Self::too_many(fault.to_string())

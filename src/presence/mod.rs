@@ -28,6 +28,8 @@ mod signal;
 mod simulation;
 mod status;
 mod subscription;
+#[cfg(test)]
+mod testing;
 pub mod token;
 mod viewer;
 

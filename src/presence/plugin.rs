@@ -1,8 +1,9 @@
 //! The plugin at work: its accounts, its sockets, and what moves without being asked.
 //!
-//! One tick moves everything that time moves: heartbeats, silence, grace, reports that were not repeated, tokens that end, and what is to
-//! be told to watchers. A configuration is one pointer, swapped whole; accounts that stay keep everybody who is there.
+//! One tick moves everything that time moves: heartbeats, silence, grace, reports that were not repeated, and tokens that end. What changed
+//! is told to watchers in smaller steps, while there is something to tell. A configuration is one pointer, swapped whole; accounts that stay keep everybody who is there.
 
+use std::convert::Infallible;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -23,8 +24,9 @@ use super::registry::session::Moment;
 use super::settings::{ApiAccess, Settings};
 use super::signal::pace::Pace;
 use super::signal::sockets::{Line, Sockets, TICK};
+use super::subscription::due::STEP;
 use super::subscription::form::message;
-use super::token::Verifier;
+use super::token::{TokenFault, Verifier};
 use crate::admission::{Permit, Rejection};
 use crate::clock::Clock;
 use crate::proxy::plugin::{Boxed, Plugin, Request, Response};
@@ -60,6 +62,18 @@ pub(super) struct Live {
     pub(super) accounts: Vec<Arc<Account>>,
 }
 
+impl Live {
+    /// Refuses credentials that were good when they were verified, if a reload has taken their key or their account away since.
+    ///
+    /// A reload puts its settings in force first and then ends what it finds that they do not allow. So whoever makes something
+    /// that a reload would end asks this afterwards, or under the lock under which the reload looks: one of the two sees the other.
+    pub(super) fn check_key(&self, account: &Arc<Account>, key: &str) -> Result<(), TokenFault> {
+        let mut known = self.accounts.iter().zip(&self.settings.accounts);
+        let counts = known.any(|(known, of)| Arc::ptr_eq(known, account) && of.has_key(key));
+        counts.then_some(()).ok_or(TokenFault::Issuer)
+    }
+}
+
 /// The plugin.
 #[derive(Debug)]
 pub struct Presence {
@@ -79,6 +93,8 @@ pub struct Presence {
     live: ArcSwap<Live>,
     webhooks: Webhooks,
     configured: Notify,
+    /// Watchers are to be told something.
+    soon: Arc<Notify>,
 }
 
 impl Presence {
@@ -105,6 +121,7 @@ impl Presence {
             live: ArcSwap::from_pointee(live),
             webhooks: Webhooks::default(),
             configured: Notify::new(),
+            soon: Arc::default(),
             clock,
         })
     }
@@ -145,8 +162,9 @@ impl Presence {
                 None => Arc::new(Account::new(
                     &of.sid,
                     &settings,
-                    at,
+                    &self.clock,
                     Arc::clone(&self.stats),
+                    Arc::clone(&self.soon),
                 )),
             })
             .collect();
@@ -155,6 +173,9 @@ impl Presence {
             settings,
             accounts,
         };
+        let live = Arc::new(live);
+        // First of all: see `Live::check_key`.
+        self.live.store(Arc::clone(&live));
         let settings = &live.settings;
         for (account, of) in live.accounts.iter().zip(&settings.accounts) {
             let is_there = |key: &str| of.has_key(key);
@@ -164,9 +185,7 @@ impl Presence {
                 let registry = &mut state.registry;
                 registry.configure(rules, settings.grace, devices, at);
                 let ended = registry.revoke(is_there, at);
-                if of.api == ApiAccess::Internal {
-                    state.end_bearers();
-                }
+                state.admit_bearers(of.api == ApiAccess::Tokens);
                 ended
             });
             self.cut(ended);
@@ -184,9 +203,7 @@ impl Presence {
             self.roads.end_all();
         }
         drop(self.all_accounts());
-        let live = Arc::new(live);
         self.webhooks.follow(&live);
-        self.live.store(Arc::clone(&live));
         // Those that have no session: streams, and sockets that only watch.
         let by_sid: HashMap<_, _> = live
             .settings
@@ -212,6 +229,8 @@ impl Presence {
 
     /// Runs what moves by itself, for as long as it is polled.
     pub async fn run(self: Arc<Self>) {
+        let telling = self.tell();
+        tokio::pin!(telling);
         loop {
             let live = self.live();
             if live.accounts.is_empty() && self.sockets.count() == 0 {
@@ -226,7 +245,23 @@ impl Presence {
             loop {
                 tokio::select! {
                     _ = ticks.tick() => self.tick(),
+                    never = &mut telling => match never {},
                     () = self.configured.notified() => break,
+                }
+            }
+        }
+    }
+
+    /// Tells watchers what changed, step by step while somebody is due. Nothing is done while nothing changes.
+    async fn tell(&self) -> Infallible {
+        loop {
+            self.soon.notified().await;
+            let mut is_left = true;
+            while is_left {
+                tokio::time::sleep(STEP).await;
+                is_left = false;
+                for account in &self.live().accounts {
+                    is_left |= account.flush();
                 }
             }
         }
@@ -236,11 +271,11 @@ impl Presence {
     pub fn tick(&self) {
         let live = self.live();
         let at = Moment::of(&self.clock);
-        self.sockets.tick(at.now, live.settings.heartbeat, farewell);
+        let (heartbeat, max) = (live.settings.heartbeat, live.settings.max_sockets);
+        self.sockets.tick(at.now, heartbeat, max, farewell);
         for account in &live.accounts {
             let ended = account.with(|state| state.registry.expire(at));
             self.cut(ended);
-            account.flush();
         }
     }
 

@@ -23,6 +23,8 @@ use crate::clock::Clock;
 const STEPS: usize = 400;
 const SEEDS: u64 = 60;
 const GRACE: Duration = Duration::from_secs(15);
+/// Longer than a watcher ever waits.
+const APART: Duration = Duration::from_millis(120);
 /// The registry's wheel turns by so much, and the simulation's clock at most by one step more.
 const LATE: Duration = Duration::from_millis(250);
 
@@ -71,8 +73,13 @@ impl World {
             devices_per_identity: 3,
             ..Settings::default()
         };
-        let at = Moment::of(&clock);
-        let account = Arc::new(Account::new("AC", &settings, at, Arc::default()));
+        let account = Arc::new(Account::new(
+            "AC",
+            &settings,
+            &clock,
+            Arc::default(),
+            Arc::default(),
+        ));
         let version = account.with(|state| state.registry.version());
         Self {
             clock,
@@ -226,9 +233,13 @@ impl World {
         });
     }
 
-    fn pass(&mut self, by: Duration) {
+    fn wait(&mut self, by: Duration) {
         self.clock.advance(by);
         self.ms += u64::try_from(by.as_millis()).unwrap();
+    }
+
+    fn pass(&mut self, by: Duration) {
+        self.wait(by);
         let at = self.at();
         self.account.with(|state| state.registry.expire(at));
     }
@@ -293,12 +304,19 @@ impl World {
             .with(|state| state.registry.item(&name(identity), true))
     }
 
-    /// After a flush every watcher knows the true state of whom it watches, and was told each version once.
-    fn flush(&mut self) {
+    /// Whoever is due is told: something newer than what it knows, if anything.
+    fn flush_some(&mut self) {
         self.account.flush();
         for watching in &mut self.watchers {
             watching.read();
         }
+    }
+
+    /// Once everybody was due, every watcher knows the true state of whom it watches, and was told each version once.
+    fn flush(&mut self) {
+        // Nobody goes meanwhile, so that there is no news at its end.
+        self.wait(APART);
+        self.flush_some();
         for watching in &self.watchers {
             for (identity, told) in &watching.known {
                 let item = serde_json::to_value(self.item(identity)).unwrap();
@@ -329,7 +347,7 @@ fn step(world: &mut World, chance: &mut fastrand::Rng) {
     let identity = ["a", "b", "c", "d"][chance.usize(..4)];
     let device = ["1", "2", "3", "4"][chance.usize(..4)];
     let key = (identity.to_owned(), device.to_owned());
-    match chance.u32(..10) {
+    match chance.u32(..11) {
         0..=2 => {
             let resume = world.resumes.get(&key).copied().filter(|_| chance.bool());
             world.connect(identity, device, chance.u64(1_000..120_000), resume);
@@ -345,6 +363,7 @@ fn step(world: &mut World, chance: &mut fastrand::Rng) {
             world.haunt(&session);
         }
         8 => world.flush(),
+        9 => world.flush_some(),
         _ => world.pass(Duration::from_millis(chance.u64(1..4_000))),
     }
 }

@@ -2,9 +2,10 @@
 //
 //   node device.js HOST:PORT [OPTIONS]      OPTIONS is JSON: more options of the SDK, and `userAgent` of the browser it plays
 //   token TOKEN | register | unregister | update TOKEN | destroy
-//   call {"To": NAME, …} | accept | reject | hangup | message TEXT | digits DIGITS
+//   call {"To": NAME, …} | accept | reject | hangup | message TEXT | digits DIGITS | print EVENT
 //
-// `token` makes the device and comes first: a token is a secret, and arguments can be seen by others. Each line printed is
+// `token` makes the device and comes first: a token is a secret, and arguments can be seen by others. `print` tells that the lines before
+// it were obeyed, as far as they do not wait for anything. Each line printed is
 // `{"event": …}`; of its call, `{"event": "call.…"}` with the call's SDK status and identifier. Media is a mock, of `media.js`. The
 // end of its input ends it, so that it never outlives whoever started it. The SDK trusts the gate's certificate by
 // NODE_EXTRA_CA_CERTS; verification is never turned off.
@@ -89,6 +90,7 @@ const commands = {
   hangup: () => call.disconnect(),
   message: (text) => call.sendMessage({ content: text, messageType: "user-defined-message" }),
   digits: (digits) => call.sendDigits(digits),
+  print: (event) => print(event),
 };
 
 async function obey(line) {

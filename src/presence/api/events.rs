@@ -50,6 +50,9 @@ pub(super) fn open(call: &Call) -> Result<(Held, Open), Fault> {
         Viewer::Bearer(grant) => Some(at.instant_of(grant.ends())),
     };
     held.line.know(token_end, &call.account.sid, &call.key);
+    // A reload that came to its end before this line was known has not ended it.
+    let live = call.presence.live();
+    live.check_key(&call.account, &call.key)?;
     Ok((held, open))
 }
 
@@ -104,5 +107,93 @@ impl<T: std::fmt::Debug + Send + Sync + 'static> Stream for Events<T> {
             Next::Text(text) => Some(Bytes::from(text)),
             Next::Close(_) => None,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use http::HeaderMap;
+
+    use super::*;
+    use crate::clock::Clock;
+    use crate::presence::plugin::Presence;
+    use crate::presence::settings::{ApiAccess, Settings};
+    use crate::presence::testing::{KEY, settings, token};
+
+    /// Three configurations under which Alice's token opens no stream, and what it is told.
+    fn revoking() -> [(Settings, StatusCode); 3] {
+        let (mut no_key, mut internal, mut no_account) = (settings(), settings(), settings());
+        no_key.accounts[0].keys.clear();
+        internal.accounts[0].api = ApiAccess::Internal;
+        no_account.accounts.clear();
+        [
+            (no_key, StatusCode::UNAUTHORIZED),
+            (internal, StatusCode::FORBIDDEN),
+            (no_account, StatusCode::UNAUTHORIZED),
+        ]
+    }
+
+    /// Alice's request for a stream, as far as her token, which was good.
+    fn asked(presence: &Arc<Presence>) -> Call {
+        let (live, now) = (presence.live(), presence.clock.unix_time());
+        let token = token("alice", &presence.clock);
+        let grant = live.verifier.verify(&token, now).unwrap();
+        Call {
+            presence: Arc::clone(presence),
+            account: Arc::clone(&live.accounts[0]),
+            live,
+            index: 0,
+            viewer: Viewer::Bearer(Arc::new(grant)),
+            key: KEY.into(),
+            method: Method::GET,
+            headers: HeaderMap::new(),
+            query: "identities=alice".into(),
+            body: None,
+        }
+    }
+
+    // B35, B38: a request that was let in before a reload took its rights away opens no stream after it.
+    #[test]
+    fn a_stream_whose_rights_went_while_it_was_asked_for_is_not_opened() {
+        for (after, status) in revoking() {
+            let presence = Presence::new(Clock::manual());
+            presence.configure(settings());
+            let call = asked(&presence);
+            presence.configure(after);
+            assert_eq!(stream(&call).err().map(|fault| fault.status), Some(status));
+            assert_eq!(presence.sockets.count(), 0, "nothing of it is left");
+        }
+    }
+
+    // The same wherever between the two the reload comes: of two threads, one sees what the other did.
+    #[test]
+    fn no_stream_outlives_a_reload_that_it_crosses() {
+        for round in 0..300 {
+            let (after, _) = revoking()[round % 3].clone();
+            let presence = Presence::new(Clock::manual());
+            presence.configure(settings());
+            let call = asked(&presence);
+            let start = std::sync::Barrier::new(2);
+            let opened = std::thread::scope(|threads| {
+                threads.spawn(|| {
+                    start.wait();
+                    presence.configure(after);
+                });
+                start.wait();
+                stream(&call)
+            });
+            let Ok(response) = opened else { continue };
+            let Payload::Stream(mut events) = response.payload else {
+                panic!("it is a stream");
+            };
+            let mut cx = Context::from_waker(std::task::Waker::noop());
+            assert!(events.poll_next(&mut cx).is_ready(), "the list");
+            assert!(
+                matches!(events.poll_next(&mut cx), Poll::Ready(None)),
+                "round {round}: it has ended"
+            );
+        }
     }
 }

@@ -113,7 +113,7 @@ async fn route(
     };
     match rest {
         ["peer"] => Err(Fault::anonymous()),
-        ["presence"] => presence::put(call).await,
+        ["presence"] => presence::whole(call).await,
         ["presence", "query"] => presence::query(call).await,
         ["presence", "events"] => events::stream(&call),
         ["presence", name] => presence::one(&call, &decoded(name)?).await,

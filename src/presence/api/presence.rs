@@ -59,11 +59,24 @@ struct Changed {
     changed: bool,
 }
 
-/// `PUT /v1/presence`: a report, in JSON or as an XMPP stanza.
-pub(in crate::presence) async fn put(mut call: Call) -> Result<Response, Fault> {
-    if call.method != Method::PUT {
-        return Err(Fault::method("PUT"));
+/// `PUT /v1/presence`, and `GET` and `DELETE` of a name that stands in the query: any name, where a path has no room for one with a
+/// `/` in it, encoded or not, nor for `.`, `..`, `query` and `events`.
+pub(in crate::presence) async fn whole(call: Call) -> Result<Response, Fault> {
+    let named = |parameter: &str| {
+        let text = call.parameter(parameter);
+        let missing = || Fault::bad(format!("`?{parameter}=` says which"));
+        ask::name(&text.ok_or_else(missing)?, parameter)
+    };
+    match call.method {
+        Method::PUT => put(call).await,
+        Method::GET => one(&call, &named("identity")?).await,
+        Method::DELETE => one(&call, &named("device")?).await,
+        _ => Err(Fault::method("GET, PUT, DELETE")),
     }
+}
+
+/// A report, in JSON or as an XMPP stanza.
+async fn put(mut call: Call) -> Result<Response, Fault> {
     if let Viewer::Bearer(grant) = &call.viewer
         && !grant.may_give
     {
@@ -160,8 +173,11 @@ fn reported(call: &Call, target: &Target, report: Report) -> Result<Response, Fa
     };
     let names = (&target.identity, &target.device, &target.app);
     let changed = call.account.with(|state| {
+        // What a key has signed is ended under this lock when the key goes.
+        call.presence.live().check_key(&call.account, &call.key)?;
         let registry = &mut state.registry;
-        registry.put(names, report, target.ttl, token, target.source, at)
+        let put = registry.put(names, report, target.ttl, token, target.source, at);
+        put.map_err(Fault::from)
     })?;
     Ok(shown(call, &target.identity, changed))
 }

@@ -7,11 +7,14 @@
 pub(in crate::presence) mod calls;
 pub(in crate::presence) mod frame;
 #[cfg(test)]
+mod herd;
+#[cfg(test)]
 mod hostile;
 pub(in crate::presence) mod pace;
 pub(in crate::presence) mod page;
 pub(in crate::presence) mod sdk;
 pub(in crate::presence) mod sockets;
+mod strangers;
 pub(in crate::presence) mod talk;
 
 use std::sync::Arc;

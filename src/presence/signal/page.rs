@@ -96,8 +96,7 @@ impl Talk {
                 .and_then(|text| u128::from_str_radix(text, 16).ok()),
             next_resume,
         };
-        let connected =
-            account.with(|state| state.registry.connect(&grant.identity, arrival, at))?;
+        let connected = self.connect(&account, &grant, arrival, at)?;
         self.replace(connected.replaced);
         let payload = welcome(connected.session.epoch, next_resume, connected.is_resumed);
         let login = self.known()?;

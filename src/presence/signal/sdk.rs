@@ -103,8 +103,7 @@ impl Talk {
             resume: None,
             next_resume: None,
         };
-        let connected =
-            account.with(|state| state.registry.connect(&grant.identity, arrival, at))?;
+        let connected = self.connect(&account, &grant, arrival, at)?;
         self.replace(connected.replaced);
         let login = self.known()?;
         login.session = Some(connected.session);
@@ -138,52 +137,14 @@ mod tests {
     use super::*;
     use crate::clock::Clock;
     use crate::presence::plugin::Presence;
-    use crate::presence::settings::{
-        AccountSettings, ApiAccess, KeySettings, SecretText, Settings,
-    };
-    use crate::presence::signal::sockets::Held;
-    use crate::presence::subscription::form::Form;
-    use crate::presence::token::Draft;
-
-    fn settings() -> Settings {
-        let account = AccountSettings {
-            sid: "AC0123456789abcdef0123456789abcdef".into(),
-            auth_tokens: Vec::new(),
-            keys: vec![KeySettings {
-                id: "SK0123456789abcdef0123456789abcdef".into(),
-                secrets: vec![SecretText("a secret of thirty-two bytes or more".into())],
-            }],
-            webhooks: Vec::new(),
-            api: ApiAccess::Tokens,
-            ..AccountSettings::default()
-        };
-        Settings {
-            accounts: vec![account],
-            ..Settings::default()
-        }
-    }
+    use crate::presence::testing::{Client, settings, token};
 
     /// A socket of one kind of browser that has registered Alice, who is good for an hour.
-    fn registered(presence: &Arc<Presence>, clock: &Clock) -> (Talk, Held) {
-        let draft = Draft {
-            identity: Name::new("alice").unwrap(),
-            account: None,
-            may_receive: true,
-            application: None,
-            presence: None,
-            ttl: Duration::from_hours(1),
-            is_capability: false,
-        };
-        let token = draft.sign(&settings(), clock.unix_time()).unwrap();
-        let heartbeat = presence.live().settings.heartbeat;
-        let held = presence
-            .sockets
-            .open(Form::Socket, 100, heartbeat, clock.now());
-        let held = held.unwrap();
-        let mut talk = Talk::new(Arc::clone(presence), Arc::clone(&held.line), 7, None);
-        talk.hear(&json!({ "type": "listen", "payload": { "token": token } }).to_string());
-        talk.hear(r#"{"type":"register","payload":{"media":{"audio":true}}}"#);
-        (talk, held)
+    fn registered(presence: &Arc<Presence>, clock: &Clock) -> Client {
+        let mut client = Client::open(presence, 7, None);
+        client.say("listen", &json!({ "token": token("alice", clock) }));
+        client.say("register", &json!({ "media": { "audio": true } }));
+        client
     }
 
     fn devices(presence: &Presence) -> Vec<(Name, bool)> {
@@ -202,18 +163,18 @@ mod tests {
         let clock = Clock::manual();
         let presence = Presence::new(clock.clone());
         presence.configure(settings());
-        let (_silent, _held) = registered(&presence, &clock);
+        let _silent = registered(&presence, &clock);
         let first = devices(&presence);
         clock.advance(Duration::from_secs(13));
-        let (mut second, held) = registered(&presence, &clock);
+        let mut second = registered(&presence, &clock);
         let both = devices(&presence);
         assert_eq!(both.len(), 2, "thirteen seconds of silence may pass");
         clock.advance(Duration::from_millis(1_500));
-        second.hear("\n");
+        second.talk.hear("\n");
         let _third = registered(&presence, &clock);
         assert_eq!(devices(&presence), both);
         assert!(both.contains(&first[0]));
-        drop((second, held));
+        drop(second);
         let lost = devices(&presence).iter().filter(|(_, lost)| *lost).count();
         assert_eq!(
             lost, 1,

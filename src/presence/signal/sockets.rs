@@ -12,13 +12,14 @@ use parking_lot::Mutex;
 use serde_json::json;
 use smallvec::SmallVec;
 
+use super::strangers::{Stranger, Strangers};
 use crate::presence::call::handle::Leg;
 use crate::presence::registry::session::SocketId;
 use crate::presence::subscription::form::{Form, message};
 use crate::presence::subscription::outbox::{Close, Outbox};
 use crate::wheel::Wheel;
 
-/// How often the wheel is turned, and what changed is told.
+/// How often the wheel is turned.
 pub(in crate::presence) const TICK: Duration = Duration::from_millis(100);
 /// A turn of the wheel: longer than any heartbeat.
 const SLOTS: usize = 150;
@@ -30,6 +31,9 @@ const FAREWELL: Duration = Duration::from_secs(2);
 const DOUBT: Duration = Duration::from_secs(14);
 /// A socket must say who it is within so long.
 const FIRST_WORD: Duration = Duration::from_secs(5);
+/// One whose token was refused may show another within so long. The voice SDK waits on an open socket until its page brings a new
+/// token, and comes back 0.1 s after one was closed, with the token that it has.
+const SECOND_WORD: Duration = Duration::from_mins(1);
 
 /// One connection, for those who write to it.
 #[derive(Debug)]
@@ -41,6 +45,10 @@ pub(in crate::presence) struct Line {
     /// Milliseconds after `opened` at which something was last heard.
     heard: AtomicU64,
     is_known: AtomicBool,
+    /// The client has shown a token that was refused.
+    has_tried: AtomicBool,
+    /// Its place among those that may show another.
+    stranger: Mutex<Option<Stranger>>,
     /// Milliseconds after `opened` at which its token ends.
     token_end: AtomicU64,
     /// The sid of the account, and the key that the client showed or that signed its token.
@@ -66,6 +74,12 @@ impl Line {
         self.token_end.store(end, Ordering::Relaxed);
         self.has_outlived.store(false, Ordering::Relaxed);
         self.is_known.store(true, Ordering::Relaxed);
+        *self.stranger.lock() = None;
+    }
+
+    /// The client has shown a token that says nothing.
+    pub(in crate::presence) fn refuse(&self) {
+        self.has_tried.store(true, Ordering::Relaxed);
     }
 
     /// Whether it was not heard for about as long as makes it lost.
@@ -92,13 +106,35 @@ impl Line {
         }
     }
 
+    /// Whether a client that is not known yet may show another token.
+    fn may_try_again(&self, now: Instant, strangers: &Strangers, max: usize) -> bool {
+        if !self.has_tried.load(Ordering::Relaxed) || self.opened + SECOND_WORD <= now {
+            return false;
+        }
+        let mut stranger = self.stranger.lock();
+        // Whoever becomes known gives its place back after it has said so.
+        if self.is_known.load(Ordering::Relaxed) {
+            return true;
+        }
+        if stranger.is_none() {
+            *stranger = strangers.one_more(max);
+        }
+        stranger.is_some()
+    }
+
     fn ms(&self, at: Instant) -> u64 {
         let since = at.saturating_duration_since(self.opened);
         u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
     }
 
     /// Does what is due, and says when to look again; `None` once it is over.
-    fn look(&self, now: Instant, heartbeat: Duration) -> Option<Instant> {
+    fn look(
+        &self,
+        now: Instant,
+        heartbeat: Duration,
+        strangers: &Strangers,
+        max: usize,
+    ) -> Option<Instant> {
         let since = |ms: &AtomicU64| {
             let ms = ms.load(Ordering::Relaxed);
             self.opened.checked_add(Duration::from_millis(ms))
@@ -114,7 +150,11 @@ impl Line {
             return Some(now + FAREWELL);
         }
         if self.form == Form::Socket {
-            if !self.is_known.load(Ordering::Relaxed) && self.opened + FIRST_WORD <= now {
+            let is_known = self.is_known.load(Ordering::Relaxed);
+            if !is_known
+                && self.opened + FIRST_WORD <= now
+                && !self.may_try_again(now, strangers, max)
+            {
                 self.outbox.cut(Close::POLICY);
                 return None;
             }
@@ -141,6 +181,7 @@ pub(in crate::presence) struct Sockets {
     wheel: Mutex<Wheel<SocketId>>,
     next: AtomicU64,
     open: AtomicUsize,
+    strangers: Strangers,
     /// Those that are still to be closed before the gate goes down, and how many at each tick.
     leaving: Mutex<Option<(Vec<SocketId>, usize)>>,
 }
@@ -166,6 +207,7 @@ impl Sockets {
             wheel: Mutex::new(Wheel::new(now, TICK, SLOTS)),
             next: AtomicU64::new(1),
             open: AtomicUsize::new(0),
+            strangers: Strangers::default(),
             leaving: Mutex::new(None),
         }
     }
@@ -200,6 +242,8 @@ impl Sockets {
             opened: now,
             heard: AtomicU64::new(0),
             is_known: AtomicBool::new(false),
+            has_tried: AtomicBool::new(false),
+            stranger: Mutex::default(),
             token_end: AtomicU64::new(u64::MAX),
             key: Mutex::default(),
             legs: Mutex::default(),
@@ -224,17 +268,21 @@ impl Sockets {
         self.lines.lock().get(&id).cloned()
     }
 
-    /// Does what is due on all of them; `farewell` is said to those that are sent away because the gate goes down.
+    /// Does what is due on all of them, of whom there may be `max`; `farewell` is said to those that are sent away because the gate goes down.
     pub(in crate::presence) fn tick(
         &self,
         now: Instant,
         heartbeat: Duration,
+        max: usize,
         farewell: impl Fn(&Line),
     ) {
         let due = self.wheel.lock().due(now);
         let next: Vec<_> = due
             .into_iter()
-            .filter_map(|id| Some((self.find(id)?.look(now, heartbeat)?, id)))
+            .filter_map(|id| {
+                let line = self.find(id)?;
+                Some((line.look(now, heartbeat, &self.strangers, max)?, id))
+            })
             .collect();
         let mut wheel = self.wheel.lock();
         for (at, id) in next {

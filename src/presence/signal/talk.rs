@@ -16,7 +16,7 @@ use crate::presence::call::board::Heard;
 use crate::presence::fault::Fault;
 use crate::presence::name::Name;
 use crate::presence::plugin::Presence;
-use crate::presence::registry::arrival::TokenEnd;
+use crate::presence::registry::arrival::{Arrival, Connected, TokenEnd};
 use crate::presence::registry::session::{Moment, SessionRef, Source};
 use crate::presence::subscription::form::message;
 use crate::presence::subscription::outbox::Close;
@@ -170,7 +170,8 @@ impl Talk {
     pub(in crate::presence) fn log_in(&mut self, token: &str) -> Result<Arc<Grant>, Fault> {
         let live = self.presence.live();
         let unix_time = self.presence.clock.unix_time();
-        let grant = Arc::new(live.verifier.verify(token, unix_time)?);
+        let verified = live.verifier.verify(token, unix_time);
+        let grant = Arc::new(verified.inspect_err(|_| self.line.refuse())?);
         let account = Arc::clone(&live.accounts[grant.account]);
         let at = Moment::of(&self.presence.clock);
         let end = self.token_end(&grant, at);
@@ -204,7 +205,7 @@ impl Talk {
                 Fault::too_many("this account has as many sockets open as may be")
             })?;
             self.login = Some(Login {
-                account,
+                account: Arc::clone(&account),
                 grant: Arc::clone(&grant),
                 session: None,
                 subscriptions: Vec::new(),
@@ -213,7 +214,30 @@ impl Talk {
         }
         let sid = &live.settings.accounts[grant.account].sid;
         self.line.know(Some(end.at), sid, &grant.issuer);
+        // A reload that came to its end before this line was known by its key has not ended it.
+        let live = self.presence.live();
+        if let Err(fault) = live.check_key(&account, &grant.issuer) {
+            self.line.end_token();
+            return Err(fault.into());
+        }
         Ok(grant)
+    }
+
+    /// Registers a device.
+    pub(in crate::presence) fn connect(
+        &self,
+        account: &Arc<Account>,
+        grant: &Grant,
+        arrival: Arrival,
+        at: Moment,
+    ) -> Result<Connected, Fault> {
+        account.with(|state| {
+            // What a key has signed is ended under this lock when the key goes.
+            let live = self.presence.live();
+            live.check_key(account, &grant.issuer)?;
+            let connected = state.registry.connect(&grant.identity, arrival, at);
+            connected.map_err(Fault::from)
+        })
     }
 
     /// When a token stops counting.

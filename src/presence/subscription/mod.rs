@@ -5,10 +5,12 @@
 //! it is bounded by what the watcher asked for; one that asked for a pattern and falls too far behind is told to begin anew, with a
 //! fresh list. No task and no timer a watcher. Never decides who may see whom; asks the [`Viewer`].
 
+pub(in crate::presence) mod due;
 pub(in crate::presence) mod form;
 pub(in crate::presence) mod outbox;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use hashbrown::{HashMap, HashSet};
 use serde_json::value::RawValue;
@@ -20,6 +22,7 @@ use crate::presence::name::Name;
 use crate::presence::registry::Registry;
 use crate::presence::registry::arrival::Touched;
 use crate::presence::viewer::Viewer;
+use due::Due;
 use form::{Form, Presence, write};
 use outbox::{Close, Outbox};
 
@@ -55,8 +58,10 @@ struct Watcher {
     with_devices: bool,
     /// Whose changes it was not told yet.
     pending: Set<Name>,
-    /// It stands among the dirty ones.
+    /// It stands among those that are due.
     is_dirty: bool,
+    /// The step in which it was told something last.
+    told: u64,
     /// It fell too far behind, and gets a fresh list.
     is_behind: bool,
 }
@@ -72,23 +77,40 @@ pub(in crate::presence) enum SubscribeFault {
     TooManyPresent,
     #[error("this account watches as many identities as may be; end some subscriptions")]
     AccountFull,
+    #[error("presence of this account is read with account keys only")]
+    Internal,
 }
 
 /// The watchers of one account.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(in crate::presence) struct Subscriptions {
     watchers: Slab<Watcher>,
     by_identity: HashMap<Name, Set<usize>, ahash::RandomState>,
     by_prefix: HashMap<String, Set<usize>, ahash::RandomState>,
     by_list: HashMap<(Name, Name), Set<usize>, ahash::RandomState>,
-    dirty: Vec<usize>,
+    due: Due,
     /// Names in all of `by_identity`.
     watched: usize,
+    /// Only account keys may subscribe (B35).
+    is_internal: bool,
 }
 
 impl Subscriptions {
-    pub(in crate::presence) fn len(&self) -> usize {
-        self.watchers.len()
+    pub(in crate::presence) fn new(now: Instant) -> Self {
+        Self {
+            watchers: Slab::new(),
+            by_identity: HashMap::default(),
+            by_prefix: HashMap::default(),
+            by_list: HashMap::default(),
+            due: Due::new(now),
+            watched: 0,
+            is_internal: false,
+        }
+    }
+
+    /// It is that time by now: whoever changes something says so first.
+    pub(in crate::presence) fn pass_to(&mut self, now: Instant) {
+        self.due.pass_to(now);
     }
 
     /// Begins a subscription: its number, and the first list for its outbox.
@@ -103,6 +125,9 @@ impl Subscriptions {
         wanted: Wanted,
         with_devices: bool,
     ) -> Result<(usize, Utf8Bytes), SubscribeFault> {
+        if self.is_internal && matches!(viewer, Viewer::Bearer(_)) {
+            return Err(SubscribeFault::Internal);
+        }
         match &wanted {
             Wanted::Identities(names) if names.len() > WANTED_MAX => {
                 return Err(SubscribeFault::TooMany);
@@ -132,6 +157,8 @@ impl Subscriptions {
             with_devices,
             pending: Set::default(),
             is_dirty: false,
+            // It has its list, and may hear of the first change at once.
+            told: 0,
             is_behind: false,
         };
         let number = self.watchers.insert(watcher);
@@ -148,13 +175,20 @@ impl Subscriptions {
     pub(in crate::presence) fn end(&mut self, number: usize, contacts: &Contacts) {
         if self.watchers.contains(number) {
             self.remove(number, contacts);
-            // Its number may stand among the dirty ones: whoever has it by then is not dirty, and is passed over.
+            // Its number may stand among those that are due: whoever has it by then is passed over, or told a little early.
             self.watchers.remove(number);
         }
     }
 
-    /// Bearers may not watch any more (B35): streams end, sockets are told and stay.
-    pub(in crate::presence) fn end_bearers(&mut self, contacts: &Contacts) {
+    /// Says whether bearers may watch (B35). Where they may not any more, streams end, and sockets are told and stay.
+    pub(in crate::presence) fn admit_bearers(&mut self, are_admitted: bool, contacts: &Contacts) {
+        self.is_internal = !are_admitted;
+        if self.is_internal {
+            self.end_bearers(contacts);
+        }
+    }
+
+    fn end_bearers(&mut self, contacts: &Contacts) {
         let bearers = self.watchers.iter();
         let bearers = bearers.filter(|(_, of)| matches!(of.viewer, Viewer::Bearer(_)));
         let bearers: Vec<_> = bearers.map(|(number, _)| number).collect();
@@ -198,12 +232,14 @@ impl Subscriptions {
             if watcher.pending.len() > PENDING_MAX {
                 (watcher.is_behind, watcher.pending) = (true, Set::default());
             }
-            if !watcher.is_dirty {
-                watcher.is_dirty = true;
-                self.dirty.push(number);
-            }
+            self.due.add(number, watcher);
         }
         told
+    }
+
+    /// Whether everybody was told everything.
+    pub(in crate::presence) fn is_told(&self) -> bool {
+        self.due.is_empty()
     }
 
     /// A contact list changed: its watchers get the list anew.
@@ -228,7 +264,8 @@ impl Subscriptions {
         }
     }
 
-    /// Tells up to `most` watchers; those that have not read enough wait on. Returns how many were looked at, and the messages.
+    /// Tells up to `most` watchers that are due; those that have not read enough wait on. Returns how many were looked at, and the
+    /// messages.
     pub(in crate::presence) fn flush(
         &mut self,
         registry: &Registry,
@@ -237,8 +274,8 @@ impl Subscriptions {
     ) -> (usize, usize) {
         let mut items = Items::default();
         let mut sent = 0;
-        let taken = self.dirty.len().min(most);
-        let numbers: Vec<_> = self.dirty.drain(..taken).collect();
+        let numbers = self.due.take(most);
+        let taken = numbers.len();
         for number in numbers {
             let Some(watcher) = self.watchers.get_mut(number).filter(|of| of.is_dirty) else {
                 continue;
@@ -249,10 +286,10 @@ impl Subscriptions {
                 watcher.outbox.has_room()
             };
             if !is_ready {
-                self.dirty.push(number);
+                self.due.put_off(number);
                 continue;
             }
-            watcher.is_dirty = false;
+            (watcher.is_dirty, watcher.told) = (false, self.due.step());
             let outbox = Arc::clone(&watcher.outbox);
             // Said while the account is locked, so that nothing newer can be said before it.
             if watcher.is_behind {
@@ -314,11 +351,7 @@ impl Subscriptions {
     }
 
     fn mark(&mut self, number: usize) {
-        let watcher = &mut self.watchers[number];
-        if !watcher.is_dirty {
-            watcher.is_dirty = true;
-            self.dirty.push(number);
-        }
+        self.due.add(number, &mut self.watchers[number]);
     }
 
     fn enter(&mut self, number: usize, contacts: &Contacts) {

@@ -44,6 +44,13 @@ impl Phone {
         self.script.say(line);
     }
 
+    /// Says a line, and waits until it was obeyed: what happens to it afterwards finds that done.
+    pub(crate) async fn obey(&mut self, line: &str) {
+        self.say(line);
+        self.say("print obeyed");
+        self.until("obeyed").await;
+    }
+
     /// Waits until that happens to it; what happens before is noted.
     pub(crate) async fn until(&mut self, event: &str) -> Value {
         loop {

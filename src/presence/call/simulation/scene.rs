@@ -81,7 +81,7 @@ impl Scene {
             grace: GRACE,
             ..Settings::default()
         };
-        let account = Account::new("AC", &settings, Moment::of(&clock), Arc::default());
+        let account = Account::new("AC", &settings, &clock, Arc::default(), Arc::default());
         Self {
             clock,
             account: Arc::new(account),

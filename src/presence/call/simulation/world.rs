@@ -64,8 +64,7 @@ impl World {
             devices_per_identity: 3,
             ..Settings::default()
         };
-        let at = Moment::of(&clock);
-        let account = Account::new("AC", &settings, at, Arc::default());
+        let account = Account::new("AC", &settings, &clock, Arc::default(), Arc::default());
         Self {
             chance: fastrand::Rng::with_seed(seed),
             ended: Vec::new(),

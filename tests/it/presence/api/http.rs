@@ -64,7 +64,7 @@ async fn names_of_all_kinds_are_read_by_their_paths() {
         refusal(&ask(&gate, &basic(), "GET", "/v1/presence/a/b/c", "").await),
         (404, 20_404)
     );
-    // The gate takes no encoded slash in a path; such a name is asked for in a body.
+    // The gate takes no encoded slash in a path; such a name is asked for in a body, or in the query.
     let slash = json!({ "identity": "a/b", "device": "c/d", "status": "busy" });
     put(&gate, &basic(), slash).await;
     let refused = ask(&gate, &basic(), "GET", "/v1/presence/a%2Fb", "").await;
@@ -78,12 +78,59 @@ async fn names_of_all_kinds_are_read_by_their_paths() {
     );
 }
 
+// A name that no path has room for is read, and its device signed out, by the query (a token's identity is never split, PLUGIN §1).
+#[tokio::test]
+async fn a_name_with_a_slash_is_read_and_signed_out_like_any_other() {
+    let gate = gate("").await;
+    for (number, name) in ["alice/mobile", ".", "..", "query", "a/../b?c&d"]
+        .into_iter()
+        .enumerate()
+    {
+        let report = json!({ "identity": name, "device": name, "status": "busy" });
+        put(&gate, &basic(), report).await;
+        let encoded = utf8_percent_encode(name, NON_ALPHANUMERIC).to_string();
+        let path = format!("/v1/presence?identity={encoded}");
+        let own = bearer(&token(name, None));
+        for credentials in [&basic(), &own] {
+            let read = ask(&gate, credentials, "GET", &path, "").await.json();
+            assert_eq!(
+                (&read["identity"], &read["status"]),
+                (&json!(name), &json!("busy"))
+            );
+            assert_eq!(read["devices"][0]["device"], name);
+        }
+        let other = bearer(&token("alice", None));
+        let refused = ask(&gate, &other, "GET", &path, "").await;
+        assert_eq!(refusal(&refused), (403, 20_403));
+        let device = format!("/v1/presence?device={encoded}");
+        let with_owner = format!("{device}&identity={encoded}");
+        let by = [(own, &device), (basic(), &with_owner)];
+        let (credentials, path_of_device) = &by[number % 2];
+        let gone = ask(&gate, credentials, "DELETE", path_of_device, "").await;
+        assert_eq!(gone.status, 204);
+        let read = ask(&gate, &basic(), "GET", &path, "").await.json();
+        assert_eq!(read["device_count"], 0);
+    }
+    for (method, path) in [
+        ("GET", "/v1/presence"),
+        ("GET", "/v1/presence?identity="),
+        ("DELETE", "/v1/presence?identity=alice"),
+    ] {
+        let refused = ask(&gate, &basic(), method, path, "").await;
+        assert_eq!(refusal(&refused), (400, 20_001), "{method} {path}");
+    }
+}
+
 // A method that a path does not take is refused with those that it takes.
 #[tokio::test]
 async fn a_wrong_method_is_told_the_right_ones() {
     let gate = gate("").await;
     for (path, wrong, allowed) in [
-        ("/v1/presence", ["GET", "POST", "DELETE"], "PUT"),
+        (
+            "/v1/presence",
+            ["POST", "PATCH", "OPTIONS"],
+            "GET, PUT, DELETE",
+        ),
         (
             "/v1/presence/alice",
             ["PUT", "POST", "PATCH"],

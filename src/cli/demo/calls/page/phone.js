@@ -76,6 +76,8 @@ class Link {
     this.asked.delete(payload.re);
     if (asked) return type === "error" ? asked.reject(new Error(payload.error.message)) : asked.resolve(payload);
     if (type === "welcome") return this.enter(payload);
+    // A gate at which all come at once, or that goes down, says when to come back.
+    if (payload.retry_after) this.back = payload.retry_after * 1000;
     if (type === "error") return show("link", payload.error.message, "lost");
     heard[type]?.(payload);
   }
