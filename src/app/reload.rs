@@ -143,6 +143,11 @@ impl Inner {
             warnings = warnings.len(),
             "configuration reloaded"
         );
+        // Nobody reads the answer where the file itself was noticed.
+        for warning in warnings {
+            let (code, message) = (warning["code"].as_str(), warning["message"].as_str());
+            tracing::warn!(code, "{}", message.unwrap_or_default());
+        }
         let answer = json!({ "generation": generation, "result": result, "warnings": warnings });
         admin::Reload {
             is_in_force: true,
