@@ -1,8 +1,8 @@
 //! What a client connection is doing, so that one lazy timer can enforce every timeout of it.
 //!
-//! hyper's own head timeout is the keep-alive timeout too, misses the first byte and idle HTTP/2, and costs a timer a
-//! request. Here reads and writes leave marks, and a single timer a connection looks at them when it is due: no request
-//! arms or disarms anything. Never closes anything itself.
+//! Reads and writes leave marks, and a single timer a connection looks at them when it is due: no request arms or disarms anything,
+//! and a head, a pause between requests, an idle HTTP/2 connection and a client that takes nothing have a bound each. Never closes
+//! anything itself.
 
 use std::io;
 use std::pin::Pin;

@@ -76,7 +76,7 @@ const UNUSUAL: [(&str, &str, &str); 7] = [
     ("an empty body with a length", "content-length: 0\r\n\r\n", ""),
 ];
 
-// Framing: what hyper normalises goes on with one length or in chunks, never both and never twice.
+// Framing: what is unusual and plain goes on with one length or in chunks, never both and never twice.
 #[tokio::test]
 async fn unusual_framing_goes_on_in_one_clean_form() {
     let origin = origin();
