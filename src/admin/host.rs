@@ -1,17 +1,14 @@
-//! How the admin API is hosted: hyper on pingora's stream, bounded and apart from the data plane.
+//! How the admin API is hosted: hyper on whatever stream it is handed, bounded and apart from the data plane.
 
 use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use pingora_core::apps::ServerApp;
-use pingora_core::protocols::Stream;
-use pingora_core::server::ShutdownWatch;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Semaphore;
 
 use super::events::STREAMS_MAX;
@@ -43,16 +40,12 @@ impl App {
             connections: Semaphore::new(CONNECTIONS_MAX),
         }
     }
-}
 
-#[async_trait]
-impl ServerApp for App {
-    async fn process_new(
-        self: &Arc<Self>,
-        stream: Stream,
-        _shutdown: &ShutdownWatch,
-    ) -> Option<Stream> {
-        let _one = self.connections.try_acquire().ok()?;
+    /// Serves a connection to its end.
+    pub async fn serve(&self, stream: impl AsyncRead + AsyncWrite + Unpin) {
+        let Ok(_one) = self.connections.try_acquire() else {
+            return;
+        };
         let answer = service_fn(|request| {
             let operations = Arc::clone(&self.operations);
             async move {
@@ -69,6 +62,5 @@ impl ServerApp for App {
                 .serve_connection(TokioIo::new(stream), answer)
                 .await,
         );
-        None
     }
 }

@@ -36,8 +36,8 @@ use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::presence::Presence;
 use crate::proxy::{
-    Acceptor, Address, BindError, Bound, Gate, Generation, Hosted, Phase, Prebound, Route, Stopper,
-    Target, TlsError, Upstream,
+    Accepted, Acceptor, Address, BindError, Bound, Gate, Generation, Hosted, Listening, Phase,
+    Route, Serve, Stopper, Target, TlsError, Upstream,
 };
 use crate::telemetry::ResourceTable;
 
@@ -105,6 +105,15 @@ struct State {
     overrides: Vec<TemporaryMax>,
     /// What the watched files looked like when they were last judged.
     seen: Vec<Option<config::Stamp>>,
+}
+
+/// The admin API, for the streams of its listener.
+struct AdminApi(admin::App);
+
+impl Serve for AdminApi {
+    async fn serve(self: Arc<Self>, accepted: Accepted) {
+        self.0.serve(accepted.stream).await;
+    }
 }
 
 /// Everything of a new generation that can fail, done.
@@ -179,20 +188,21 @@ impl App {
             gate: Arc::clone(&gate),
         });
         presence.guard(Arc::new(mount::Doorway(Arc::clone(&gate))));
-        let data = crate::proxy::App::new(gate, listeners);
-        let data = Prebound::new("data", data, bound, threads).closed_by(&stopper);
+        let acceptors = listeners.into_iter().map(|(_, acceptor)| acceptor);
+        let data = crate::proxy::App::new(gate, acceptors.collect());
+        let data = Listening::new("data", data, bound, threads).closed_by(&stopper);
         let app = Self(inner);
         app.host(data, admin)?;
         Ok(app)
     }
 
     /// Starts the threads: of the data plane, of the admin API, and of what happens beside them.
-    fn host(&self, data: Prebound<crate::proxy::App>, admin: Bound) -> Result<(), StartError> {
+    fn host(&self, data: Listening<crate::proxy::App>, admin: Bound) -> Result<(), StartError> {
         let inner = &self.0;
         let mut server = Hosted::new();
         server.add(data);
         let api = admin::App::new(Arc::clone(inner) as Arc<dyn Operations>);
-        server.add(Prebound::new("admin", api, vec![admin], 1));
+        server.add(Listening::new("admin", AdminApi(api), vec![admin], 1));
         let supervisor = Supervisor(Arc::clone(inner));
         server.add(background_service("supervisor", supervisor));
         let ticking = mount::Ticking(Arc::clone(&inner.presence));
@@ -254,7 +264,7 @@ impl App {
         }
         for (address, _) in &self.0.listeners {
             if let Address::Unix(path) = address {
-                // pingora leaves the file behind; a missing one is as good as removed.
+                // The file of a socket outlives it; a missing one is as good as removed.
                 drop(std::fs::remove_file(path));
             }
         }

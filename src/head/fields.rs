@@ -6,13 +6,17 @@
 use std::fmt;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
+use smallvec::SmallVec;
+
+/// Of so many fields the places need no memory of their own.
+const INLINE: usize = 8;
 
 /// Fields in order, names in lower case.
 #[derive(Clone, Default)]
 pub struct Fields {
     /// What stands before the first field, then each as `name: value` with its line end.
     pub(super) text: Vec<u8>,
-    pub(super) at: Vec<Field>,
+    pub(super) at: SmallVec<[Field; INLINE]>,
 }
 
 /// Where a field stands in the text.
@@ -65,7 +69,7 @@ impl Fields {
     pub fn with_capacity(bytes: usize, count: usize) -> Self {
         Self {
             text: Vec::with_capacity(bytes + count * (COLON.len() + LINE_END.len())),
-            at: Vec::with_capacity(count),
+            at: SmallVec::with_capacity(count),
         }
     }
 
@@ -74,7 +78,7 @@ impl Fields {
     pub(super) fn copied(before: &[u8], raw: &[u8], count: usize, others: usize) -> Self {
         let mut fields = Self {
             text: Vec::with_capacity(before.len() + raw.len() + others),
-            at: Vec::with_capacity(count),
+            at: SmallVec::with_capacity(count),
         };
         fields.text.extend_from_slice(before);
         fields.text.extend_from_slice(raw);
@@ -195,7 +199,7 @@ impl Fields {
     pub fn retain(&mut self, mut is_kept: impl FnMut(&[u8], &[u8]) -> bool) {
         let text = &self.text;
         self.at
-            .retain(|field| is_kept(field.name(text), field.value(text)));
+            .retain(|field| is_kept((*field).name(text), (*field).value(text)));
     }
 
     /// Writes those that are to be passed on, each with its line end.

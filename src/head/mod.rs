@@ -11,6 +11,7 @@ use std::borrow::Cow;
 use http::header::HOST;
 use http::request::Parts;
 use http::{Method, Request, Uri, Version};
+use smallvec::SmallVec;
 
 pub use fields::Fields;
 use fields::{COLON, LINE_END, place};
@@ -96,7 +97,7 @@ impl Head {
             version: self.version,
             fields: Fields {
                 text: self.fields.text[..self.target as usize].to_vec(),
-                at: Vec::new(),
+                at: SmallVec::new(),
             },
             authority: self.authority.clone(),
             path: self.path,

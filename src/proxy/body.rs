@@ -55,7 +55,7 @@ pub(super) enum BodyError {
 #[derive(Debug)]
 pub(super) struct Answer {
     /// The fields of its head, for a client to whom they are written as they came.
-    passed: Option<Fields>,
+    passed: Option<Box<Fields>>,
     decoder: Decoder,
     /// Goes back to the pool once the body is through.
     socket: Option<Box<Socket>>,
@@ -126,7 +126,7 @@ impl Answer {
     }
 
     /// Takes over the fields of its head, to be written as they came.
-    pub(super) fn passes(&mut self, fields: Fields) {
+    pub(super) fn passes(&mut self, fields: Box<Fields>) {
         self.passed = Some(fields);
     }
 
@@ -293,7 +293,7 @@ impl ResponseBody {
     pub(super) fn passed(&self) -> Option<&Fields> {
         match &self.payload {
             Payload::Own(_, fields) => fields.as_deref(),
-            Payload::Answer(answer) => answer.passed.as_ref(),
+            Payload::Answer(answer) => answer.passed.as_deref(),
             _ => None,
         }
     }

@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use super::connection::Connection;
 use super::gate::{Local, Names, Route, Target};
 use super::plugin::{Edit, Plugin};
-use super::settings::StreamPolicy;
+use super::settings::{Departed, StreamPolicy};
 use super::upstream::{Upstream, Visit};
 use crate::admission::{LeaseId, LeaseTerms, Outcome, Permit, Reason, Ticket, UpstreamId};
 use crate::telemetry::{self, DecisionWord, Entered, Record, Request, State, Trace};
@@ -122,6 +122,12 @@ impl Context {
             &self.local.generation.routes[resource],
             &self.local.names[resource],
         ))
+    }
+
+    /// What becomes of it when its client leaves.
+    pub(super) fn departed(&self) -> Departed {
+        self.route()
+            .map_or(Departed::Close, |(route, _)| route.departed)
     }
 
     /// Where it goes, unless that is a plugin.

@@ -19,6 +19,7 @@ use tokio::net::{TcpStream, UnixStream};
 use super::health::{Bell, Health};
 use super::settings::EndpointAddress;
 use super::socket::Socket;
+use super::stream::Stream;
 use crate::clock::Clock;
 
 /// One endpoint; the same through reloads while the upstream of that name lists it.
@@ -90,16 +91,16 @@ impl Endpoint {
         let mut last = io::Error::from(io::ErrorKind::NotFound);
         for target in self.targets(resolve).await? {
             let opened = match &target {
-                Target::Unix(path) => UnixStream::connect(path).await.map(Into::into),
+                Target::Unix(path) => UnixStream::connect(path).await.map(Stream::Unix),
                 Target::Tcp(address) => match TcpStream::connect(address).await {
-                    Ok(stream) => stream.set_nodelay(true).map(|()| stream.into()),
+                    Ok(stream) => stream.set_nodelay(true).map(|()| Stream::Tcp(stream)),
                     Err(error) => Err(error),
                 },
             };
             match opened {
-                Ok(socket) => {
+                Ok(stream) => {
                     self.prefer(&target);
-                    return Ok(socket);
+                    return Ok(stream.into());
                 }
                 Err(error) => last = error,
             }

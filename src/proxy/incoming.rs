@@ -38,10 +38,10 @@ pub(super) enum Broken {
 #[derive(Debug)]
 pub(super) struct Head {
     pub(super) status: StatusCode,
-    /// Its fields, but for those that end here.
-    pub(super) fields: Fields,
+    /// Its fields, but for those that end here; boxed, as a head is moved often.
+    pub(super) fields: Box<Fields>,
     pub(super) decoder: Decoder,
-    /// What few answers say; boxed, as a head is moved often.
+    /// What few answers say; boxed for the same reason.
     pub(super) rare: Option<Box<Rare>>,
 }
 
@@ -137,7 +137,7 @@ fn parse(bytes: &[u8], is_head_request: bool) -> Result<Option<(Head, usize)>, B
     Ok(Some((
         Head {
             status,
-            fields,
+            fields: Box::new(fields),
             decoder,
             rare,
         },

@@ -27,6 +27,7 @@ mod respond;
 mod server;
 mod settings;
 mod socket;
+mod stream;
 mod tls;
 mod upgrade;
 mod upload;
@@ -35,10 +36,10 @@ mod wait;
 
 use std::convert::Infallible;
 use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures_util::future::Either;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use tokio::sync::oneshot;
@@ -59,11 +60,12 @@ use upgrade::OnUpgrade;
 use upload::{RequestBody, UploadFault};
 
 pub use gate::{Gate, Generation, PLUGIN, Phase, Route, Target};
-pub use server::{App, BindError, Bound, Hosted, Prebound, Stopper};
+pub use server::{Accepted, App, BindError, Bound, Hosted, Listening, Serve, Stopper};
 pub use settings::{
     Address, Balance, Certificate, Departed, Ejection, EndpointAddress, HealthCheck, Listener,
     ResourceSettings, Settings, StreamPolicy, Tls, UpstreamSettings,
 };
+pub use stream::Stream;
 pub use tls::{Acceptor, TlsError, server_config};
 pub use upstream::{EndpointStatus, Upstream};
 
@@ -114,7 +116,10 @@ fn serve(
     let judged = judge(connection, head, asking);
     async move {
         match judged {
-            Judged::Admitted(context, asking) => admitted(context, asking).await,
+            Judged::Admitted(context, asking) => {
+                let departed = context.departed();
+                admitted(context, asking, departed).await
+            }
             // Boxed, as few requests wait and all are moved.
             Judged::Waiting(waiting, wait) => Box::pin(waited(waiting, wait)).await,
             Judged::Refused(refused) => *refused,
@@ -134,7 +139,8 @@ async fn waited(mut waiting: Box<wait::Waiting>, wait: Wait) -> Response<Respons
     match wait::wait(&mut waiting, wait).await {
         Ok(()) => {
             let wait::Waiting { context, asking } = *waiting;
-            admitted(context, asking).await
+            let departed = context.departed();
+            admitted(context, asking, departed).await
         }
         Err(refusal) => {
             let is_grpc = waiting.asking.seen.is_grpc;
@@ -235,18 +241,33 @@ fn context(
     context
 }
 
-/// Forwards a request that has its place. Where the upstream is to finish although the client may leave, the exchange
-/// runs in a task of its own, which goes on when nobody waits for it any more.
-async fn admitted(context: Box<Context>, asking: Asking) -> Response<ResponseBody> {
-    let departed = context
-        .route()
-        .map_or(Departed::Close, |(route, _)| route.departed);
-    let Departed::Finish(bound) = departed else {
-        return carry(context, asking).await;
-    };
+/// Forwards a request that has its place, with what edits its answer where there is something. The exchange is awaited where it is made:
+/// so large a future is copied whole whenever it is handed on.
+async fn admitted(
+    context: Box<Context>,
+    asking: Asking,
+    departed: Departed,
+) -> Response<ResponseBody> {
+    if let Departed::Finish(bound) = departed {
+        return finish(context, asking, bound).await;
+    }
+    match context.edit().cloned() {
+        None => exchange(context, asking).await,
+        // Boxed, as every request carries the room for it.
+        Some(edit) => Box::pin(edit::exchange(edit, context, asking)).await,
+    }
+}
+
+/// The same where the upstream is to finish although the client may leave: the exchange runs in a task of its own, which goes on when
+/// nobody waits for it any more. Boxed for the same reason.
+fn finish(
+    context: Box<Context>,
+    asking: Asking,
+    bound: Duration,
+) -> Pin<Box<dyn Future<Output = Response<ResponseBody>> + Send>> {
     let (mut answer, waiting) = oneshot::channel();
     tokio::spawn(async move {
-        let mut exchange = std::pin::pin!(carry(context, asking));
+        let mut exchange = std::pin::pin!(admitted(context, asking, Departed::Close));
         tokio::select! {
             // Should nobody be there any more, the response's drop drains it, with the place held.
             response = &mut exchange => drop(answer.send(response)),
@@ -256,24 +277,14 @@ async fn admitted(context: Box<Context>, asking: Asking) -> Response<ResponseBod
             }
         }
     });
-    // The task ends without an answer only by a panic, which is told by a plain 500.
-    waiting.await.unwrap_or_else(|_| {
-        let mut response = Response::new(ResponseBody::own(bytes::Bytes::new(), None));
-        *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
-        response
+    Box::pin(async move {
+        // The task ends without an answer only by a panic, which is told by a plain 500.
+        waiting.await.unwrap_or_else(|_| {
+            let mut response = Response::new(ResponseBody::own(bytes::Bytes::new(), None));
+            *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+            response
+        })
     })
-}
-
-/// The exchange, with what edits its answer where there is something.
-fn carry(
-    context: Box<Context>,
-    asking: Asking,
-) -> impl Future<Output = Response<ResponseBody>> + Send {
-    match context.edit().cloned() {
-        None => Either::Left(exchange(context, asking)),
-        // Boxed, as every request carries the room for it.
-        Some(edit) => Either::Right(Box::pin(edit::exchange(edit, context, asking))),
-    }
 }
 
 async fn exchange(mut context: Box<Context>, asking: Asking) -> Response<ResponseBody> {
@@ -398,7 +409,7 @@ fn pass_on(
     let mut fields = head.fields;
     let rare = head.rare.map_or_else(Default::default, |rare| *rare);
     let in_flight = context.account_in_flight();
-    respond::finish(&context, &mut fields, in_flight, now);
+    respond::finish(&context, &mut *fields, in_flight, now);
     if let Some((ttl, ttl_max)) = lease_ttl(head.status, rare.hold.as_ref(), completion) {
         context.lease(ttl, ttl_max, now);
     }

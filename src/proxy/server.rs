@@ -1,35 +1,33 @@
-//! How pingora hosts the data plane: sockets bound beforehand, streams handed to us, one trigger to stop.
+//! How pingora hosts the data plane: its server and its threads, our sockets and streams, one trigger to stop.
 //!
 //! pingora binds inside a task, retries for half a minute and then lives on deaf; so sockets are bound here, where an error
-//! ends the program, and handed over through its table of inherited sockets. It hears signals only once and sleeps its
-//! whole grace period; so the trigger is ours and its run is left to a thread of its own. Never parses a byte.
+//! ends the program. Its own listeners register every stream with the thread that accepted it, so that each event takes a way through
+//! another thread, and read the clock twice whenever a stream has nothing to read; so accepting is ours too: it is one loop. It hears signals
+//! only once and sleeps its whole grace period; so the trigger is ours and its run is left to a thread of its own. Never parses a byte.
 
 use std::fs;
+use std::future::Future;
 use std::io;
-use std::net::TcpListener;
-use std::os::fd::{AsRawFd as _, IntoRawFd as _};
+use std::net::{IpAddr, TcpListener};
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use async_trait::async_trait;
-use pingora_core::apps::ServerApp;
-use pingora_core::listeners::{L4BufferSettings, ListenerConfig};
-use pingora_core::protocols::Stream;
-use pingora_core::protocols::l4::socket::SocketAddr as PeerAddress;
 use pingora_core::server::configuration::ServerConf;
 use pingora_core::server::{
-    ListenFds, RunArgs, RuntimeOpts, Server, ShutdownSignal, ShutdownSignalWatch, ShutdownWatch,
+    ListenFds, RunArgs, Server, ShutdownSignal, ShutdownSignalWatch, ShutdownWatch,
 };
 use pingora_core::services::Service;
-use pingora_core::services::listening::Service as Listening;
 use tokio::sync::watch;
 
 use super::connection;
 use super::gate::Gate;
 use super::settings::Address;
+use super::stream::Stream;
 use super::tls::Acceptor;
 use crate::classify::Peer;
 
@@ -37,6 +35,8 @@ use crate::classify::Peer;
 const UNIX_MODE: u32 = 0o660;
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 4096;
+/// Before the next try where the system has no room for another connection: without it the thread would do nothing but try.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Why a listener cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -106,24 +106,6 @@ impl Bound {
             }
         }
     }
-
-    /// The name by which pingora finds the socket in its table.
-    fn name(&self) -> String {
-        match &self.address {
-            Address::Tcp(address) => address.to_string(),
-            Address::Unix(path) => path.display().to_string(),
-        }
-    }
-
-    fn listener(&self) -> ListenerConfig {
-        let buffer = L4BufferSettings::unbuffered();
-        match &self.address {
-            Address::Tcp(_) => ListenerConfig::tcp(self.name()).l4_buffer(buffer),
-            Address::Unix(_) => ListenerConfig::uds(self.name())
-                .permissions(fs::Permissions::from_mode(UNIX_MODE))
-                .l4_buffer(buffer),
-        }
-    }
 }
 
 fn listen_tcp(address: std::net::SocketAddr) -> io::Result<TcpListener> {
@@ -157,99 +139,80 @@ fn clear_path(path: &Path) -> Result<(), BindError> {
     })
 }
 
+/// A stream that came by a listener.
+#[derive(Debug)]
+pub struct Accepted {
+    /// The stream.
+    pub stream: Stream,
+    /// By which of the service's listeners, in their order.
+    pub listener: usize,
+    /// Who is at its other end; `None` behind a Unix socket.
+    pub peer: Option<IpAddr>,
+}
+
+/// What serves the streams of a service.
+pub trait Serve: Send + Sync + 'static {
+    /// Serves one to its end.
+    fn serve(self: Arc<Self>, accepted: Accepted) -> impl Future<Output = ()> + Send;
+}
+
 /// Serves streams of all data listeners.
 #[derive(Debug)]
 pub struct App {
     gate: Arc<Gate>,
-    /// By the address that is listened on; `None` inside for plain text.
-    listeners: Vec<(Address, Arc<ArcSwapOption<Acceptor>>)>,
+    /// In the order of the listeners; `None` inside for plain text.
+    acceptors: Vec<Arc<ArcSwapOption<Acceptor>>>,
 }
 
 impl App {
     /// An app for these listeners; the acceptors may be swapped while it runs.
     #[must_use]
-    pub fn new(gate: Arc<Gate>, listeners: Vec<(Address, Arc<ArcSwapOption<Acceptor>>)>) -> Self {
-        Self { gate, listeners }
-    }
-
-    fn acceptor(&self, local: Option<&PeerAddress>) -> Option<Arc<Acceptor>> {
-        let is_it = |address: &Address| match (address, local) {
-            (Address::Tcp(ours), Some(PeerAddress::Inet(theirs))) => {
-                ours.port() == theirs.port()
-                    && (ours.ip() == theirs.ip().to_canonical() || ours.ip().is_unspecified())
-            }
-            (Address::Unix(ours), Some(PeerAddress::Unix(theirs))) => {
-                theirs.as_pathname() == Some(ours)
-            }
-            _ => false,
-        };
-        let found = match self.listeners.as_slice() {
-            [(_, only)] => Some(only),
-            many => many
-                .iter()
-                .find(|(address, _)| is_it(address))
-                .map(|(_, acceptor)| acceptor),
-        };
-        found.and_then(|acceptor| acceptor.load_full())
+    pub fn new(gate: Arc<Gate>, acceptors: Vec<Arc<ArcSwapOption<Acceptor>>>) -> Self {
+        Self { gate, acceptors }
     }
 }
 
-#[async_trait]
-impl ServerApp for App {
-    async fn process_new(
-        self: &Arc<Self>,
-        stream: Stream,
-        _shutdown: &ShutdownWatch,
-    ) -> Option<Stream> {
-        let digest = stream.get_socket_digest();
-        let acceptor = self.acceptor(digest.as_ref().and_then(|digest| digest.local_addr()));
-        let address = digest.as_ref().and_then(|digest| digest.peer_addr());
-        let address = address
-            .and_then(PeerAddress::as_inet)
-            .map(|inet| inet.ip().to_canonical());
+impl Serve for App {
+    fn serve(self: Arc<Self>, accepted: Accepted) -> impl Future<Output = ()> + Send {
+        let Accepted {
+            stream,
+            listener,
+            peer,
+        } = accepted;
         let peer = Peer {
-            address,
+            address: peer.map(|address| address.to_canonical()),
             ..Peer::default()
         };
-        connection::serve(stream, Arc::clone(&self.gate), peer, acceptor).await;
-        None
+        let acceptor = self.acceptors.get(listener);
+        let acceptor = acceptor.and_then(|acceptor| acceptor.load_full());
+        connection::serve(stream, Arc::clone(&self.gate), peer, acceptor)
     }
 }
 
-/// A pingora service whose sockets were bound before it started.
-pub struct Prebound<A> {
-    inner: Listening<A>,
+/// A service of a pingora server that accepts streams on sockets which were bound before it started.
+#[derive(Debug)]
+pub struct Listening<A> {
+    name: &'static str,
+    app: Arc<A>,
     sockets: Vec<Bound>,
+    threads: usize,
     /// Closes the listeners before the server stops, if set.
     close: Option<ShutdownWatch>,
 }
 
-impl<A> std::fmt::Debug for Prebound<A> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Prebound")
-            .field("sockets", &self.sockets)
-            .finish_non_exhaustive()
-    }
-}
-
-impl<A> Prebound<A> {
+impl<A> Listening<A> {
     /// A service of that name, on so many threads.
     #[must_use]
-    pub fn new(name: &str, app: A, sockets: Vec<Bound>, threads: usize) -> Self {
-        let mut inner = Listening::new(name.into(), app);
-        inner.threads = Some(threads);
-        for socket in &sockets {
-            inner.add_listener(socket.listener());
-        }
+    pub fn new(name: &'static str, app: A, sockets: Vec<Bound>, threads: usize) -> Self {
         Self {
-            inner,
+            name,
+            app: Arc::new(app),
             sockets,
+            threads,
             close: None,
         }
     }
-}
 
-impl<A> Prebound<A> {
     /// Has its listeners closed by [`Stopper::close_listeners`].
     #[must_use]
     pub fn closed_by(mut self, stopper: &Stopper) -> Self {
@@ -259,45 +222,132 @@ impl<A> Prebound<A> {
 }
 
 #[async_trait]
-impl<A: ServerApp + Send + Sync + 'static> Service for Prebound<A> {
+impl<A: Serve> Service for Listening<A> {
     async fn start_service(
         &mut self,
-        fds: Option<ListenFds>,
+        _fds: Option<ListenFds>,
         shutdown: ShutdownWatch,
-        listeners_per_fd: usize,
+        _listeners_per_fd: usize,
     ) {
-        if let Some(table) = &fds {
-            for bound in self.sockets.drain(..) {
-                let name = bound.name();
-                // From here on the table owns the descriptor, and pingora the socket it makes of it.
-                let fd = match bound.socket {
-                    Socket::Tcp(socket) => socket.into_raw_fd(),
-                    Socket::Unix(socket) => socket.into_raw_fd(),
-                };
-                table.lock().add(name, fd.as_raw_fd());
-            }
-        }
         let shutdown = self.close.take().unwrap_or(shutdown);
-        self.inner
-            .start_service(fds, shutdown, listeners_per_fd)
-            .await;
+        let sockets = self.sockets.drain(..).enumerate();
+        let accepting: Vec<_> = sockets
+            .map(|(listener, bound)| {
+                let (app, shutdown) = (Arc::clone(&self.app), shutdown.clone());
+                pingora_runtime::current_handle().spawn(async move {
+                    if let Err(error) = accept(bound.socket, listener, &app, shutdown).await {
+                        tracing::error!(address = %bound.address, %error, "cannot accept connections");
+                    }
+                })
+            })
+            .collect();
+        futures_util::future::join_all(accepting).await;
     }
 
     fn name(&self) -> &str {
-        self.inner.name()
+        self.name
     }
 
     fn threads(&self) -> Option<usize> {
-        self.inner.threads()
+        Some(self.threads)
+    }
+}
+
+/// A stream on its way to the thread that serves it. Where it is accepted the runtime has it by then, and lets go of it again.
+enum Moved {
+    Tcp(std::net::TcpStream),
+    Unix(UnixStream),
+}
+
+impl Moved {
+    /// Hands the stream to the runtime of this thread.
+    fn settle(self) -> io::Result<Stream> {
+        match self {
+            Self::Tcp(stream) => {
+                // An answer is often one small segment, which Nagle's delay would keep.
+                stream.set_nodelay(true)?;
+                tokio::net::TcpStream::from_std(stream).map(Stream::Tcp)
+            }
+            Self::Unix(stream) => tokio::net::UnixStream::from_std(stream).map(Stream::Unix),
+        }
+    }
+}
+
+/// A socket that listens, known to the runtime.
+enum Open {
+    Tcp(tokio::net::TcpListener),
+    Unix(tokio::net::UnixListener),
+}
+
+impl Open {
+    fn new(socket: Socket) -> io::Result<Self> {
+        match socket {
+            Socket::Tcp(socket) => tokio::net::TcpListener::from_std(socket).map(Self::Tcp),
+            Socket::Unix(socket) => tokio::net::UnixListener::from_std(socket).map(Self::Unix),
+        }
     }
 
-    fn runtime_opts_override(&self, global: &RuntimeOpts) -> Option<RuntimeOpts> {
-        self.inner.runtime_opts_override(global)
+    /// The next stream, and whose it is.
+    async fn next(&self) -> io::Result<(Moved, Option<IpAddr>)> {
+        match self {
+            Self::Tcp(socket) => {
+                let (stream, peer) = socket.accept().await?;
+                Ok((Moved::Tcp(stream.into_std()?), Some(peer.ip())))
+            }
+            Self::Unix(socket) => {
+                let (stream, _) = socket.accept().await?;
+                Ok((Moved::Unix(stream.into_std()?), None))
+            }
+        }
     }
+}
 
-    fn listen_addresses(&self) -> Option<Vec<String>> {
-        self.inner.listen_addresses()
+/// Accepts streams until it is told to stop; each is served by one of the service's threads, which alone hears of its events.
+async fn accept<A: Serve>(
+    socket: Socket,
+    listener: usize,
+    app: &Arc<A>,
+    mut shutdown: ShutdownWatch,
+) -> io::Result<()> {
+    let socket = Open::new(socket)?;
+    loop {
+        let next = tokio::select! {
+            next = socket.next() => next,
+            // Or nobody is left to tell it.
+            _ = shutdown.wait_for(|is_told| *is_told) => return Ok(()),
+        };
+        let (stream, peer) = match next {
+            Ok(next) => next,
+            // The client's affair, and over.
+            Err(error) if is_of_the_client(&error) => continue,
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let app = Arc::clone(app);
+        pingora_runtime::current_handle().spawn(async move {
+            // A client that has left meanwhile is nobody's loss.
+            if let Ok(stream) = stream.settle() {
+                let accepted = Accepted {
+                    stream,
+                    listener,
+                    peer,
+                };
+                app.serve(accepted).await;
+            }
+        });
     }
+}
+
+/// Of errors of an accept, those of one connection alone.
+fn is_of_the_client(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
+    matches!(
+        error.kind(),
+        ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted
+    )
 }
 
 /// A pingora server, ready to run.

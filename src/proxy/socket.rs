@@ -3,14 +3,15 @@
 //! The buffer is a fixed piece of memory that lives as long as the connection: heads and small bodies are read into it and
 //! copied out, large bodies never touch it. Never knows what the bytes mean.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
-use tokio::net::{TcpStream, UnixStream};
 use tokio::time::Sleep;
+
+use super::stream::Stream;
 
 /// What is read ahead: a head of usual length and a small body. Longer heads let it grow.
 const BUFFER: usize = 8 * 1024;
@@ -25,15 +26,9 @@ const LARGE: usize = 4 * 1024;
 
 /// A stream to an upstream, and its timer.
 #[derive(Debug)]
-pub(super) struct Stream {
-    kind: Kind,
+pub(super) struct Timed {
+    stream: Stream,
     alarm: Option<Alarm>,
-}
-
-#[derive(Debug)]
-enum Kind {
-    Tcp(TcpStream),
-    Unix(UnixStream),
 }
 
 /// A connection with its buffer.
@@ -51,17 +46,12 @@ pub(super) struct Buffered<S> {
 pub(super) type Alarm = Pin<Box<Sleep>>;
 
 /// A connection to an upstream; boxed where it is handed from one to the next, several times a request.
-pub(super) type Socket = Buffered<Stream>;
+pub(super) type Socket = Buffered<Timed>;
 
-impl From<TcpStream> for Box<Socket> {
-    fn from(stream: TcpStream) -> Self {
-        Stream::boxed(Kind::Tcp(stream))
-    }
-}
-
-impl From<UnixStream> for Box<Socket> {
-    fn from(stream: UnixStream) -> Self {
-        Stream::boxed(Kind::Unix(stream))
+impl From<Stream> for Box<Socket> {
+    fn from(stream: Stream) -> Self {
+        let alarm = None;
+        Box::new(Buffered::new(Timed { stream, alarm }, &[]))
     }
 }
 
@@ -79,10 +69,7 @@ impl Socket {
     /// there was an event.
     pub(super) fn is_quiet(&self) -> bool {
         let mut byte = [0];
-        let read = match &self.stream.kind {
-            Kind::Tcp(stream) => stream.try_read(&mut byte),
-            Kind::Unix(stream) => stream.try_read(&mut byte),
-        };
+        let read = self.stream.stream.try_read(&mut byte);
         self.unused().is_empty()
             && matches!(read, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
@@ -219,6 +206,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Buffered<S> {
         self.stream().poll_write(cx, buf)
     }
 
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.stream().poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.stream().poll_flush(cx)
     }
@@ -228,46 +227,42 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Buffered<S> {
     }
 }
 
-impl Stream {
-    fn boxed(kind: Kind) -> Box<Socket> {
-        Box::new(Buffered::new(Self { kind, alarm: None }, &[]))
-    }
-}
-
-impl AsyncRead for Stream {
+impl AsyncRead for Timed {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match &mut self.kind {
-            Kind::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
-            Kind::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
-        }
+        Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }
 
-impl AsyncWrite for Stream {
+impl AsyncWrite for Timed {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.kind {
-            Kind::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
-            Kind::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
-        }
+        Pin::new(&mut self.stream).poll_write(cx, buf)
     }
 
-    /// Nothing is held back by a plain socket.
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.kind {
-            Kind::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
-            Kind::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
-        }
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }

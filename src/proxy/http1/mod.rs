@@ -170,7 +170,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Http1<S> {
         };
         let response = {
             let connection = Arc::clone(&self.connection);
-            let mut answering = std::pin::pin!(answer(&connection, Arc::new(head), asking));
+            let mut answering = std::pin::pin!(answer(&connection, head, asking));
             std::future::poll_fn(|cx| self.poll_answering(answering.as_mut(), cx)).await?
         };
         self.forgo();

@@ -4,6 +4,7 @@
 //! one clean form. What could be read in two ways is refused before anybody else sees it. Never holds a body.
 
 use std::mem::MaybeUninit;
+use std::sync::Arc;
 
 use http::{Method, StatusCode, Version};
 
@@ -19,7 +20,7 @@ const NAME_MAX: usize = 65_535;
 /// A request whose head is complete.
 #[derive(Debug)]
 pub(super) struct Received {
-    pub(super) head: Head,
+    pub(super) head: Arc<Head>,
     /// How its body comes, if it has one.
     pub(super) body: Option<Decoder>,
     /// Whether the client wants to ask for more on this connection.
@@ -91,7 +92,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Option<(Received, usize)>, Unreadabl
     }
     let body = meaning.body(&mut head)?;
     let received = Received {
-        head,
+        head: Arc::new(head),
         body,
         keeps_alive: meaning.keeps_alive(),
     };
