@@ -7,6 +7,13 @@
 //! for less than its share would stand behind all that always wait. One that nobody knows counts as served when it came, so
 //! that fresh accounts do not overtake those that wait.
 //!
+//! What is held at the moment says little of an account whose requests come in bursts. So of one that lately held less than its part
+//! up to four requests do not count, until it has had its part or waits no longer: see [`Lately`](super::lately::Lately). It is a warp
+//! that is bounded, as in borrowed-virtual-time scheduling (Duda and Cheriton, SOSP 1999), and that is earned as
+//! compensation tickets are (Waldspurger and Weihl, OSDI 1994): by having used less. Nobody goes before one that holds nothing and
+//! was served earlier. Where an account stands is looked at when it asks, is served or gives back, and when it is about to be
+//! first; credit is only lost in between, so nobody stands further back than is right.
+//!
 //! Where time gives places back, holding says nothing: work that is over still counts, or work that goes on does not. There turns go
 //! by what was let in for its weight, from where all stand when an account begins to wait (start-time fair queueing: Goyal, Vin
 //! and Cheng, SIGCOMM 1996; one that begins to wait stands where it would if it had just been served, so nothing has to be
@@ -213,8 +220,15 @@ impl<P> Flows<P> {
         last.map(|entry| entry.id)
     }
 
-    /// Notes that the pick got its places, at this place in the order of arrival. To be called before it is taken out.
-    pub(super) fn granted(&mut self, pick: Pick, at: u64) {
+    /// Notes that the pick got its places, at this place in the order of arrival; so many are `taken` of the cell with them. To be
+    /// called before it is taken out.
+    pub(super) fn granted(
+        &mut self,
+        pick: Pick,
+        at: u64,
+        taken: u32,
+        occupied: impl Fn(&P) -> u32,
+    ) {
         if let Some((at, times)) = pick.passed {
             self.flows[at].passed += times;
             if self.flows[at].passed >= PASSES_MAX {
@@ -222,14 +236,17 @@ impl<P> Flows<P> {
             }
         }
         self.saving = self.saving.filter(|(flow, _)| *flow != pick.flow);
-        let cost = u64::from(self.turn_entry(pick.flow).cost);
+        let cost = self.turn_entry(pick.flow).cost;
         let flow = &mut self.flows[pick.flow];
         flow.passed = 0;
         flow.served = at;
         let lane = &mut self.lanes[flow.priority as usize];
         if self.is_timed {
             lane.reached = lane.reached.max(flow.tag);
-            flow.tag += ratio(cost, flow.weight);
+            flow.tag += ratio(u64::from(cost), flow.weight);
+        }
+        if let Some(lately) = &mut self.lately {
+            lately.granted(flow.asking(&occupied), cost, taken, self.weight);
         }
         lane.grants = lane.grants.wrapping_add(1);
         self.grants = self.grants.wrapping_add(1);

@@ -10,7 +10,9 @@ use hashbrown::HashTable;
 use slab::Slab;
 
 use super::class::{AccountName, Priority};
+use super::lately::{Asking, Lately};
 use super::order::{Key, Order, key};
+use super::permit::Returned;
 
 /// Fixed-point bits of the ratio of places to weight: with weights up to 1,000 it still orders single places.
 const RATIO_BITS: u32 = 16;
@@ -41,10 +43,23 @@ pub(super) struct Flow<P> {
     pub(super) served: u64,
     /// Where the account stands among those that time serves: see [`Lane::reached`].
     pub(super) tag: u64,
+    /// How many requests of credit it has. What is lost is not given back while it waits.
+    credit: u32,
     /// Where it stands in the order of turns, and in that of age.
     turn: Key,
     age: u64,
     pub(super) passed: u32,
+}
+
+impl<P> Flow<P> {
+    /// Its account, with what that holds.
+    pub(super) fn asking(&self, occupied: &impl Fn(&P) -> u32) -> Asking {
+        Asking {
+            account: self.account.hash(),
+            weight: self.weight,
+            held: occupied(&self.place),
+        }
+    }
 }
 
 /// Whom a flow belongs to.
@@ -96,12 +111,15 @@ pub(super) struct Flows<P> {
     pub(super) is_newest_first: bool,
     /// What they wait for is given back by time, so turns go by what was let in, and not by what is held.
     pub(super) is_timed: bool,
+    /// What accounts lately held, where several share the places and turns go by what is held.
+    pub(super) lately: Option<Lately>,
 }
 
 impl<P> Flows<P> {
-    pub(super) fn new(is_timed: bool) -> Self {
+    pub(super) fn new(is_timed: bool, lately: Option<Lately>) -> Self {
         Self {
             is_timed,
+            lately,
             flows: Slab::new(),
             by_owner: HashTable::new(),
             lanes: Default::default(),
@@ -162,6 +180,7 @@ impl<P> Flows<P> {
                 entries: VecDeque::new(),
                 tag: self.lanes[owner.priority as usize].reached
                     + ratio(u64::from(entry.cost), weight),
+                credit: u32::MAX,
                 turn: 0,
                 age: 0,
                 passed: 0,
@@ -224,11 +243,17 @@ impl<P> Flows<P> {
         }
     }
 
-    /// Puts an account where it belongs after what it holds has changed.
-    pub(super) fn refresh(&mut self, account: &AccountName, occupied: impl Fn(&P) -> u32) {
+    /// Puts an account where it belongs after it gave places back.
+    pub(super) fn refresh(&mut self, returned: &Returned, occupied: impl Fn(&P) -> u32) {
+        let account = &returned.account;
         let mut flows = [None; 3];
         for flow in self.of_account(account) {
             flows[self.flows[flow].priority as usize] = Some(flow);
+        }
+        if let Some(lately) = &mut self.lately {
+            let flow = flows.iter().flatten().next();
+            let waiting = flow.map(|flow| self.flows[*flow].asking(&occupied));
+            lately.returned(account.hash(), returned.places, waiting, self.weight);
         }
         for flow in flows.into_iter().flatten() {
             self.arrange(flow, &occupied);
@@ -261,14 +286,28 @@ impl<P> Flows<P> {
         if self.is_timed {
             return key(of.tag, of.served);
         }
-        let places = u64::from(occupied(&of.place)) + u64::from(self.turn_entry(flow).cost);
+        let (held, cost) = (occupied(&of.place), self.turn_entry(flow).cost);
+        let uncounted = u64::from(self.credit(of, occupied)) * u64::from(cost);
+        let places = u64::from(held).saturating_sub(uncounted) + u64::from(cost);
         key(ratio(places, of.weight), of.served)
+    }
+
+    /// What is left of a flow's credit.
+    fn credit(&self, of: &Flow<P>, occupied: &impl Fn(&P) -> u32) -> u32 {
+        let Some(lately) = self.lately.as_ref().filter(|_| of.credit > 0) else {
+            return 0;
+        };
+        lately
+            .credit(of.asking(occupied), self.weight)
+            .min(of.credit)
     }
 
     /// Puts a flow where it belongs now. Most changes leave one of its places as it was, and a step in a crowd is made of little else.
     pub(super) fn arrange(&mut self, flow: usize, occupied: &impl Fn(&P) -> u32) {
         let turn = self.turn_of(flow, occupied);
+        let credit = self.credit(&self.flows[flow], occupied);
         let of = &mut self.flows[flow];
+        of.credit = credit;
         let age = of.entries.front().map_or(0, |entry| entry.serial);
         let lane = &mut self.lanes[of.priority as usize];
         if age != of.age {

@@ -15,6 +15,7 @@ use super::ask::Ask;
 use super::cell::Cell;
 use super::flows::{Entry, Flows, Owner};
 use super::ladder::{Order, Queue, Slow};
+use super::lately::Lately;
 use super::limit::Limit;
 use super::registry::Registry;
 use super::waiting::{
@@ -173,7 +174,7 @@ impl Registry {
         ask.story.was_queued = true;
         let line = state.lines.entry(cell.id).or_insert_with(|| Line {
             cell: Arc::clone(&cell),
-            flows: Flows::new(cell.tally.is_some()),
+            flows: flows_of(&cell, limit),
             since,
             due: None,
             bounds: Bounds::new(),
@@ -228,6 +229,14 @@ impl Registry {
         drop(state);
         Ok(Wait::new(registry, ticket, now + slow.delay))
     }
+}
+
+/// The flows of a line that begins.
+fn flows_of(cell: &Cell, limit: &Limit) -> Flows<Place> {
+    let is_timed = cell.tally.is_some();
+    let is_by_occupancy = limit.occupancy.is_some() && !is_timed;
+    let lately = is_by_occupancy.then(|| Lately::new(cell.count.in_flight()));
+    Flows::new(is_timed, lately)
 }
 
 /// Has a waiter make way: it tries what the limit says next, as one that found the line full.

@@ -22,6 +22,7 @@ mod hold;
 mod join;
 mod key;
 mod ladder;
+mod lately;
 mod lease;
 mod limit;
 mod moving;

@@ -55,6 +55,13 @@ pub struct Permit {
 /// The cells of one permit: as many as usual limits have, without the heap.
 type Cells = SmallVec<[Arc<Cell>; 6]>;
 
+/// What an account gave back.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Returned {
+    pub(super) account: AccountName,
+    pub(super) places: u32,
+}
+
 /// Cells of permits that were given back, for whose places somebody waits.
 pub(super) type Awaited = SmallVec<[Arc<Cell>; 2]>;
 
@@ -169,7 +176,7 @@ impl Permit {
     /// The response is through and the work goes on: places in limits that do not count leases return.
     pub fn keep_for_lease(&mut self) {
         self.retract_completion();
-        let account = self.account_name();
+        let returned_by = self.returned();
         let (kept, returned): (Cells, Cells) = self
             .cells
             .drain(..)
@@ -177,7 +184,7 @@ impl Permit {
         self.cells = kept;
         for cell in returned {
             if cell.count.give(self.cost) {
-                serve(cell, account, None);
+                serve(cell, returned_by, None);
             }
         }
     }
@@ -215,10 +222,14 @@ impl Permit {
         }
     }
 
-    fn account_name(&self) -> Option<AccountName> {
+    /// What is given back of each cell, and by whom.
+    fn returned(&self) -> Option<Returned> {
         // The key of an account's own count is its name, and nothing else.
         let name = self.account.as_ref()?.key.values().next()?;
-        Some(AccountName::checked(name))
+        Some(Returned {
+            account: AccountName::checked(name),
+            places: self.cost,
+        })
     }
 }
 
@@ -231,18 +242,18 @@ impl Drop for Permit {
         if awaited.is_empty() {
             return;
         }
-        let account = self.account_name();
+        let returned = self.returned();
         for cell in awaited {
-            serve(cell, account, self.ended_at);
+            serve(cell, returned, self.ended_at);
         }
     }
 }
 
 /// Somebody waits for what was given back to the cell.
-pub(super) fn serve(cell: Arc<Cell>, released_by: Option<AccountName>, at: Option<Instant>) {
+pub(super) fn serve(cell: Arc<Cell>, returned: Option<Returned>, at: Option<Instant>) {
     let registry = cell.scope.registry.get().and_then(Weak::upgrade);
     if let Some(registry) = registry {
         registry.note_time(at);
-        registry.serve(cell, released_by);
+        registry.serve(cell, returned);
     }
 }

@@ -14,10 +14,10 @@ use smallvec::SmallVec;
 use super::acquire::{Full, Terms, tell};
 use super::ask::Ask;
 use super::cell::Cell;
-use super::class::AccountName;
 use super::fairness::{Fit, Pick};
 use super::join::Stand;
 use super::ladder::Step;
+use super::permit::Returned;
 use super::policy::Policy;
 use super::registry::Registry;
 use super::waiting::{After, Left, Place, Stage, State, Turn, occupied};
@@ -38,15 +38,15 @@ impl Earliest {
 
 impl Registry {
     /// Gives what is free of a cell to those who wait for it, and goes on with other cells that this frees.
-    pub(super) fn serve(&self, cell: Arc<Cell>, released_by: Option<AccountName>) {
-        let mut released_by = released_by;
+    pub(super) fn serve(&self, cell: Arc<Cell>, returned: Option<Returned>) {
+        let mut returned = returned;
         let mut cells = SmallVec::<[Arc<Cell>; 2]>::new();
         cells.push(cell);
         while let Some(cell) = cells.pop() {
             let mut after = After::default();
             let is_more = {
                 let mut state = self.room.lock();
-                self.serve_some(&mut state, &cell, released_by.take(), &mut after)
+                self.serve_some(&mut state, &cell, returned.take(), &mut after)
             };
             after.wakers.into_iter().for_each(Waker::wake);
             if !after.cells.is_empty() {
@@ -63,7 +63,7 @@ impl Registry {
         &self,
         state: &mut State,
         cell: &Arc<Cell>,
-        mut released_by: Option<AccountName>,
+        mut returned: Option<Returned>,
         after: &mut After,
     ) -> bool {
         let Some(policy) = state.policy.clone() else {
@@ -88,8 +88,8 @@ impl Registry {
             let Some(line) = lines.get_mut(&cell.id) else {
                 return false;
             };
-            if let Some(account) = released_by.take() {
-                line.flows.refresh(&account, occupied);
+            if let Some(returned) = returned.take() {
+                line.flows.refresh(&returned, occupied);
             }
             if line.is_hopeless(limit) {
                 return false;
@@ -170,7 +170,8 @@ impl Registry {
                 if let Some(known) = &place.occupancy {
                     known.note_served(*arrivals);
                 }
-                line.flows.granted(pick, *arrivals);
+                let taken = cell.count.in_flight();
+                line.flows.granted(pick, *arrivals, taken, occupied);
             }
         }
         let Some(Left { ask, .. }) = state.leave(pick.id) else {

@@ -74,6 +74,8 @@ scenarios! {
     // A4, A34, G2
     a_mouse_is_served_beside_elephants = "elephants-and-mice";
     // A4, A34, G2
+    a_mouse_in_bursts_waits_as_if_it_were_alone = "mouse-in-bursts";
+    // A4, A34, G2
     a_full_queue_turns_away_those_who_fill_it = "crowded-queue";
     // A4, A9, G2
     slow_readers_leave_the_rest_to_others = "slow-readers";

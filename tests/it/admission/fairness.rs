@@ -1,8 +1,9 @@
 //! Fairness against an oracle, and waiting under random use with invariants at every step.
 //!
-//! The oracle is the rule itself, applied to a plain list: the smallest `(in flight + 1) / weight`, then who was served
-//! longest ago (or came then, if it never was), and every eighth time whoever has waited longest of those that hold no more than their part. The simulation knows no rule, only what must never be:
-//! places that are free while somebody who fits waits, counts above a maximum, queues above a bound, somebody forgotten.
+//! The oracle is the rule itself, applied to a plain list: the smallest `(in flight - credit + 1) / weight`, then who was served
+//! longest ago (or came then, if it never was), and every eighth time whoever has waited longest of those that hold no more than their
+//! part. The simulation knows no rule, only what must never be: places that are free while somebody who fits waits, counts above a
+//! maximum, queues above a bound, somebody forgotten.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,6 +13,7 @@ use tidegate::admission::{
     Class, Decision, Dimension, LimitSettings, Permit, Priority, Queue, Step, Turn, Wait,
 };
 
+use super::credit::{self, CREDIT_MAX};
 use super::simulation::Seed;
 use super::waiting::{queue, with};
 use super::{CALLS, MESSAGES, World, class, limit, look, seeds};
@@ -39,6 +41,23 @@ struct Oracle {
     served: BTreeMap<&'static str, usize>,
     /// Of those that wait: when they were last served, or came.
     turns: BTreeMap<&'static str, usize>,
+    rule: credit::Rule,
+    /// Of those that wait: the credit they have left, and where they stood when they were last looked at.
+    credits: BTreeMap<&'static str, u32>,
+    keys: BTreeMap<&'static str, (u64, usize)>,
+}
+
+fn weight(name: &str) -> u32 {
+    if name.starts_with("gold-") {
+        WEIGHT_OF_GOLD
+    } else {
+        1
+    }
+}
+
+/// So many for that weight, as whole numbers compare it.
+fn ratio(count: u32, name: &str) -> u64 {
+    (u64::from(count) << 16) / u64::from(weight(name))
 }
 
 impl Oracle {
@@ -56,6 +75,44 @@ impl Oracle {
             grants: 0,
             served: BTreeMap::new(),
             turns: BTreeMap::new(),
+            rule: credit::Rule::default(),
+            credits: BTreeMap::new(),
+            keys: BTreeMap::new(),
+        }
+    }
+
+    fn holds(&self, name: &str) -> u32 {
+        self.held.iter().filter(|(of, _)| *of == name).count() as u32
+    }
+
+    fn waits(&self, name: &str) -> usize {
+        self.waiting.iter().filter(|of| of.name == name).count()
+    }
+
+    fn weights(&self) -> u32 {
+        let names: BTreeSet<_> = self.waiting.iter().map(|of| of.name).collect();
+        names.into_iter().map(weight).sum()
+    }
+
+    fn asking(&self, name: &'static str) -> credit::Asking {
+        (name, self.holds(name), weight(name), self.weights())
+    }
+
+    fn credit(&self, name: &'static str) -> u32 {
+        self.rule.credit(self.asking(name)).min(self.credits[name])
+    }
+
+    fn key(&self, name: &'static str) -> (u64, usize) {
+        let counted = self.holds(name).saturating_sub(self.credit(name));
+        (ratio(counted + 1, name), self.turns[name])
+    }
+
+    /// Looks anew where one that waits stands; what it has lost of its credit it does not get back.
+    fn arrange(&mut self, name: &'static str) {
+        if self.waits(name) > 0 {
+            let (credit, key) = (self.credit(name), self.key(name));
+            self.credits.insert(name, credit);
+            self.keys.insert(name, key);
         }
     }
 
@@ -66,6 +123,9 @@ impl Oracle {
                 self.held.push((name, permit));
             }
             Decision::Wait(wait) => {
+                if self.waiting.is_empty() {
+                    self.rule = credit::Rule::new(self.held.len() as u32);
+                }
                 self.arrivals += 1;
                 let served = self.served.get(name).copied();
                 self.turns
@@ -76,42 +136,47 @@ impl Oracle {
                     arrival: self.arrivals,
                     wait,
                 });
+                self.credits.entry(name).or_insert(CREDIT_MAX);
+                self.arrange(name);
             }
             Decision::Reject(rejection) => panic!("{rejection:?}"),
         }
     }
 
     /// Who is next by the rule.
-    fn next(&self) -> Option<usize> {
-        let holds = |name: &str| self.held.iter().filter(|(of, _)| *of == name).count() as u64;
-        let weight = |name: &str| {
-            let is_gold = name.starts_with("gold-");
-            u64::from(if is_gold { WEIGHT_OF_GOLD } else { 1 })
+    fn next(&mut self) -> Option<usize> {
+        let (places, weights) = (self.held.len() as u32 + 1, self.weights());
+        let is_within =
+            |of: &(usize, &Waiting)| self.holds(of.1.name) * weights <= places * weight(of.1.name);
+        if (self.grants + 1).is_multiple_of(OLDEST_EVERY) {
+            let list = self.waiting.iter().enumerate();
+            let oldest = list.filter(is_within).min_by_key(|of| of.1.arrival);
+            if let Some((index, _)) = oldest {
+                return Some(index);
+            }
+        }
+        let name = loop {
+            let (&name, &known) = self.keys.iter().min_by_key(|(_, key)| **key)?;
+            if self.key(name) == known {
+                break name;
+            }
+            self.arrange(name);
         };
-        let ratio = |of: &Waiting| ((holds(of.name) + 1) << 16) / weight(of.name);
-        let names: BTreeSet<_> = self.waiting.iter().map(|of| of.name).collect();
-        let all_weights: u64 = names.iter().map(|name| weight(name)).sum();
-        let is_within = |of: &&(usize, &Waiting)| {
-            let places = self.held.len() as u64 + 1;
-            holds(of.1.name) * all_weights <= places * weight(of.1.name)
-        };
-        let first_of = |name: &str| {
-            let own = self.waiting.iter().filter(|of| of.name == name);
-            own.map(|of| of.arrival).min()
-        };
-        let is_oldest_turn = (self.grants + 1).is_multiple_of(OLDEST_EVERY);
-        let heads = self
+        self.assert_bounded(name);
+        let own = self
             .waiting
             .iter()
             .enumerate()
-            .filter(|(_, of)| first_of(of.name) == Some(of.arrival));
-        let heads: Vec<_> = heads.collect();
-        let oldest = heads.iter().filter(is_within).min_by_key(|of| of.1.arrival);
-        let next = heads
-            .iter()
-            .min_by_key(|of| (ratio(of.1), self.turns[of.1.name]));
-        let next = oldest.filter(|_| is_oldest_turn).or(next);
-        next.map(|(index, _)| *index)
+            .filter(|(_, of)| of.name == name);
+        own.min_by_key(|(_, of)| of.arrival).map(|(index, _)| index)
+    }
+
+    /// Whatever its credit, it is ahead of nobody by more than that, and never of one that holds nothing and was served before it.
+    fn assert_bounded(&self, name: &str) {
+        let least = self.holds(name).saturating_sub(CREDIT_MAX) + 1;
+        for of in &self.waiting {
+            assert!(ratio(least, name) <= ratio(self.holds(of.name) + 1, of.name));
+        }
     }
 
     /// Gives a place back; whoever is served must be the one by the rule.
@@ -119,7 +184,14 @@ impl Oracle {
         if self.held.is_empty() {
             return;
         }
-        drop(self.held.swap_remove(index % self.held.len()));
+        let (name, permit) = self.held.swap_remove(index % self.held.len());
+        drop(permit);
+        if self.waits(name) > 0 {
+            self.rule.give_back(self.asking(name));
+            self.arrange(name);
+        } else {
+            self.rule.give_back_unseen(name);
+        }
         let expected = self.next();
         let mut served = Vec::new();
         for (index, waiting) in self.waiting.iter_mut().enumerate() {
@@ -130,12 +202,15 @@ impl Oracle {
         let who: Vec<_> = served.iter().map(|(index, _)| *index).collect();
         assert_eq!(who, expected.into_iter().collect::<Vec<_>>());
         for (index, permit) in served {
-            let name = self.waiting.remove(index).name;
+            let name = self.waiting[index].name;
             self.held.push((name, permit));
+            self.rule.grant(self.asking(name), self.held.len() as u32);
+            self.waiting.remove(index);
             self.grants += 1;
             self.arrivals += 1;
             self.served.insert(name, self.arrivals);
             self.turns.insert(name, self.arrivals);
+            self.arrange(name);
         }
         self.forget_who_left();
     }
@@ -145,6 +220,8 @@ impl Oracle {
         let waiting = &self.waiting;
         self.turns
             .retain(|name, _| waiting.iter().any(|of| of.name == *name));
+        self.credits.retain(|name, _| self.turns.contains_key(name));
+        self.keys.retain(|name, _| self.turns.contains_key(name));
         if self.waiting.is_empty() {
             self.grants = 0;
         }
@@ -153,7 +230,8 @@ impl Oracle {
     fn leave(&mut self, index: usize) {
         if !self.waiting.is_empty() {
             let index = index % self.waiting.len();
-            drop(self.waiting.remove(index));
+            let name = self.waiting.remove(index).name;
+            self.arrange(name);
             self.forget_who_left();
         }
     }
@@ -181,6 +259,25 @@ proptest! {
         }
         prop_assert!(oracle.waiting.is_empty(), "somebody was forgotten");
         oracle.world.assert_empty();
+    }
+}
+
+// G2: among those who always wait nobody has credit, whatever the weights: turns are by what is held, and by nothing else.
+#[test]
+fn those_who_always_wait_have_no_credit() {
+    for seed in seeds(20) {
+        let seed = Seed(seed);
+        let mut random = Rng::with_seed(seed.0);
+        let mut oracle = Oracle::new(random.u32(1..40));
+        for step in 0..400 {
+            for name in NAMES {
+                while oracle.waits(name) < 2 {
+                    oracle.arrive(name);
+                }
+            }
+            assert!(oracle.credits.values().all(|credit| *credit == 0), "{step}");
+            oracle.release(random.usize(..1_000));
+        }
     }
 }
 

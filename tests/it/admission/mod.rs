@@ -5,6 +5,7 @@
 
 mod adaptive;
 mod candidates;
+mod credit;
 mod crowd;
 mod due;
 mod due_simulation;

@@ -198,6 +198,7 @@ impl<'a> Simulation<'a> {
             began: self.now,
             attempts: 0,
             is_marked: false,
+            work: Duration::ZERO,
             ended: None,
         });
         self.ask(self.run.tasks.len() - 1);
@@ -304,6 +305,7 @@ impl<'a> Simulation<'a> {
         } else {
             client.work.0
         };
+        self.run.tasks[task].work = work;
         self.attempts[attempt].state = State::Serving(permit);
         self.backend.start(attempt, work, self.now);
         self.draw_finish();

@@ -28,6 +28,8 @@ pub(super) struct Task {
     pub(super) began: Duration,
     pub(super) attempts: u32,
     pub(super) is_marked: bool,
+    /// How long its work takes at full speed, once it has begun: its latency where it is alone.
+    pub(super) work: Duration,
     pub(super) ended: Option<(Ending, Duration)>,
 }
 
@@ -107,6 +109,7 @@ impl View<'_> {
             "marked" => self.part(|task| task.is_marked),
             "p50_ms" => self.latency_ms(50),
             "p99_ms" => self.latency_ms(99),
+            "p99_to_work" => self.latency_ms(99) / self.work_ms(99),
             "per_s" => self.answers() / length,
             "in_flight_max" => self.in_flight_max(),
             "in_flight_mean" => self.areas().values().sum::<f64>() / length,
@@ -145,11 +148,13 @@ impl View<'_> {
     fn latency_ms(&self, percent: usize) -> f64 {
         let answered = self.tasks().filter(|task| task.is(Ending::Completed));
         let latencies = answered.filter_map(|task| Some(task.ended?.1 - task.began));
-        let mut latencies: Vec<_> = latencies.collect();
-        latencies.sort_unstable();
-        let rank = (latencies.len() * percent).div_ceil(100);
-        let latency = latencies.get(rank.saturating_sub(1));
-        latency.map_or(f64::NAN, |latency| latency.as_secs_f64() * 1e3)
+        percentile_ms(latencies.collect(), percent)
+    }
+
+    /// The same of the work alone.
+    fn work_ms(&self, percent: usize) -> f64 {
+        let answered = self.tasks().filter(|task| task.is(Ending::Completed));
+        percentile_ms(answered.map(|task| task.work).collect(), percent)
     }
 
     fn held(&self) -> impl Iterator<Item = &Held> {
@@ -187,6 +192,13 @@ impl View<'_> {
         let squares: f64 = areas.values().map(|area| area * area).sum();
         sum * sum / (count(areas.len()) * squares)
     }
+}
+
+fn percentile_ms(mut all: Vec<Duration>, percent: usize) -> f64 {
+    all.sort_unstable();
+    let rank = (all.len() * percent).div_ceil(100);
+    let found = all.get(rank.saturating_sub(1));
+    found.map_or(f64::NAN, |found| found.as_secs_f64() * 1e3)
 }
 
 impl Task {
