@@ -24,7 +24,7 @@ async fn curl(arguments: &[&str]) -> String {
     said(&output)
 }
 
-// Issue, point 6: curl in each of its ways, plain.
+// Curl in each of its ways, plain.
 #[tokio::test]
 async fn curl_agrees() {
     let origin = Origin::start(async |exchange: &mut Exchange| {
@@ -96,7 +96,7 @@ async fn with_tls(origin: &Origin) -> (Sidecar, Authority) {
     (plan.before(origin).start().await, authority)
 }
 
-// Issue, point 6: curl and h2load over TLS.
+// Curl and h2load over TLS.
 #[tokio::test]
 async fn curl_and_h2load_agree_over_tls() {
     let origin = origin();
@@ -153,7 +153,7 @@ async fn h2load(url: &str) {
     assert!(text.contains("3000 2xx"), "{text}");
 }
 
-// Issue, point 6: the load generators see no error, and the counts are whole afterwards.
+// The load generators see no error, and the counts are whole afterwards.
 #[tokio::test]
 async fn wrk_and_h2load_agree() {
     let origin = origin();
@@ -172,7 +172,7 @@ async fn wrk_and_h2load_agree() {
     gate.until_idle().await;
 }
 
-// Issue, point 6, A33: a WebSocket client and server of another project, through the gate.
+// A33: a WebSocket client and server of another project, through the gate.
 #[tokio::test]
 async fn websockets_agree() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -264,7 +264,7 @@ pub(crate) async fn nginx(directory: &std::path::Path) -> (Running, String) {
     (running, format!("unix:{shown}/nginx.sock"))
 }
 
-// Issue, point 6: nginx as the origin, with ranges, conditions, compression off, errors, and an early 413.
+// Nginx as the origin, with ranges, conditions, compression off, errors, and an early 413.
 #[tokio::test]
 async fn nginx_agrees_as_the_origin() {
     let directory = tempfile::tempdir().unwrap();

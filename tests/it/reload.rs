@@ -304,7 +304,7 @@ async fn a_changed_upstream_serves_the_next_request() {
     gate.until_idle().await;
 }
 
-// Issue, point 5: ten reloads a second under load refuse nobody and admit nobody in error; memory stays flat.
+// Ten reloads a second under load refuse nobody and admit nobody in error; memory stays flat.
 // RELOAD_STORM_SECONDS=60 is the full run.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_storm_of_reloads_disturbs_nobody() {
