@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Overload and fairness: the same requests through Tidegate and its peers, at up to 1.6 times what the origin can serve.
 
-    make overload                                  everything, with what is installed (about 12 minutes)
+    make overload                                  everything, with what is installed (some 15 minutes; as in the README: `OVERLOAD="--seconds 20"`)
     benches/overload/run.py --quick                a smoke test: 2 s a step, two loads, one herd; no verdicts
     benches/overload/run.py --peers haproxy,plain --seconds 20 --distribution bimodal --out FOLDER
 
