@@ -50,8 +50,8 @@ HERDS = "1*8,4*4,16*2"
 PROBE_RATE, PROBE_SECONDS = 100, 2.0
 # Files a process may have open: 1,000 connections on either side of a proxy, and some more.
 FILES = 8192
-# For the origin to finish what clients have given up.
-IDLE_SECONDS = 30
+# For the origin to finish what clients have given up: without a limit, four times as much as it can do for as long as a step takes.
+IDLE_SECONDS = 300
 
 
 def arguments():
